@@ -1,0 +1,97 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/walpost/walpost/record"
+)
+
+// LSN is a position in the write-ahead log.
+type LSN = record.LSN
+
+// Position is an event's place in commit order.
+type Position = record.Position
+
+// ParseLSN reads PostgreSQL's text form, such as 16/B374D848.
+func ParseLSN(s string) (LSN, error) { return record.ParseLSN(s) }
+
+// Event is one committed outbox row, ready to be published. The slices in its Record are never changed after the Source made them; whoever
+// keeps one keeps the memory of its neighbours alive with it.
+type Event struct {
+	Position    Position
+	CommittedAt time.Time // the commit time of its transaction, by the database's clock
+	Record      record.Record
+}
+
+// ID is the event's id as text. It allocates.
+func (e *Event) ID() string { return e.Record.ID() }
+
+// Batch is consecutive events in commit order.
+type Batch struct {
+	// Events may be empty: then only the position moved, because the database wrote what does not concern the outbox.
+	Events []Event
+
+	// End is the position up to which every event is in this batch or in one before it, so that it may be confirmed when this batch is
+	// published. Zero: the batch ends inside a transaction, and there is nothing to confirm yet.
+	End LSN
+}
+
+// Watermark is the highest event that a Sink holds. The zero value is none.
+type Watermark struct {
+	Position Position
+	EventID  string // guards against a log that was rewound: at this position there must be this event
+	End      LSN    // highest position up to which everything was published; zero: unknown
+}
+
+// Origin says where a stream comes from. Positions of two origins cannot be compared.
+type Origin struct {
+	SystemID  string // of the database cluster, made by initdb
+	Timeline  int32  // changes when a standby is promoted
+	Slot      string
+	Confirmed LSN // where the slot stands: everything below was confirmed before
+}
+
+// Source opens streams of committed events. Open takes hold of the slot; at most one stream of a Source is open at a time.
+//
+// Open and Stream.Next report a cause that no retry mends as *HaltError, and a slot that is held by somebody else as ErrStandby. Every other
+// error is taken for passing.
+type Source interface {
+	Open(ctx context.Context) (Stream, error)
+}
+
+// Stream hands out events in commit order, beginning right after Origin.Confirmed.
+//
+// Next and Confirm are called from one goroutine. While the engine publishes, the stream goes on receiving into a queue of bounded size; that
+// is what keeps both ends busy.
+type Stream interface {
+	// Origin is fixed when the stream is opened.
+	Origin() Origin
+
+	// Next waits for the next batch. What it returns is valid until the next call of Next, and the bytes in it for ever.
+	Next(ctx context.Context) (Batch, error)
+
+	// Confirm says that everything up to end is published. It does not wait for the network. Positions never go back; one that the stream has
+	// not handed out as Batch.End is a broken invariant and ends the stream.
+	Confirm(end LSN)
+
+	// Close sends the last confirmed position and lets go of the slot. The stream is unusable after it.
+	Close() error
+}
+
+// Sink opens publishers.
+type Sink interface {
+	// Open first shuts out every earlier publisher of the same origin, if the Sink can, and then reads the watermark. A Sink that keeps none
+	// returns the zero Watermark.
+	Open(ctx context.Context, o Origin) (Publisher, Watermark, error)
+}
+
+// Publisher puts events where they are read. It is used from one goroutine.
+type Publisher interface {
+	// Publish returns nil when all events are durable, in order within each key, and w with them if the Sink keeps a watermark. Any other
+	// outcome is an error, after which nothing is assumed and the Publisher is closed. events may be empty: then only w moved. The slice is not
+	// kept after Publish returns, and its bytes not after Close.
+	Publish(ctx context.Context, events []Event, w Watermark) error
+
+	Close() error
+}

@@ -1,0 +1,190 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/walpost/walpost/internal/kafkatest"
+	"github.com/walpost/walpost/internal/pgtest"
+	"github.com/walpost/walpost/record"
+	"github.com/walpost/walpost/relay"
+	"github.com/walpost/walpost/relay/kafkasink"
+	"github.com/walpost/walpost/relay/pgwal"
+)
+
+const patience = 30 * time.Second // the deadline of every wait
+
+// whole is a database with an outbox, a broker with the topic things, and what a relay between them needs.
+type whole struct {
+	*pgxpool.Pool
+	url    string
+	slot   string
+	broker *kafkatest.Cluster
+}
+
+func newWhole(t testing.TB, url string, opts ...kfake.Opt) *whole {
+	t.Helper()
+	return &whole{
+		Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t),
+		broker: kafkatest.Start(t, append([]kfake.Opt{kfake.SeedTopics(3, "things")}, opts...)...),
+	}
+}
+
+// running is a relay in this process.
+type running struct {
+	states chan relay.State // every change of state, in order
+	source *pgwal.Source
+	stop   func() error // ends Run and returns its error; safe to call again
+}
+
+func (r *running) StateChanged(s relay.State, _ error) { r.states <- s }
+
+// start runs a relay until the test ends or stops it.
+func (w *whole) start(t testing.TB) *running {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	source, err := pgwal.New(pgwal.Config{URL: w.url, Slot: w.slot, SenderTimeout: 3 * time.Second, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{states: make(chan relay.State, 10_000), source: source}
+	engine, err := relay.New(source, sink, relay.Config{
+		Observer: r, Logger: log, BackoffMin: 10 * time.Millisecond, BackoffMax: 200 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = r.stop() }) // whoever wants the error has stopped it
+	return r
+}
+
+// await waits for a state.
+func (r *running) await(t testing.TB, want relay.State) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		select {
+		case got := <-r.states:
+			if got == want {
+				return
+			}
+		case <-deadline.C:
+			t.Fatalf("relay was not %s within %v", want, patience)
+		}
+	}
+}
+
+func (w *whole) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	if _, err := w.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// insert is an insert of one event of the type things.
+func insert(key string) string {
+	return fmt.Sprintf("insert into outbox_events (id, aggregate_id, event_type, payload) values (gen_random_uuid(), '%s', 'things', '{}');", key)
+}
+
+// insertRange inserts events with the keys from to to, each in a transaction of its own.
+func (w *whole) insertRange(t testing.TB, from, to int) {
+	t.Helper()
+	w.exec(t, fmt.Sprintf(`do $$ begin for n in %d..%d loop
+		insert into outbox_events (id, aggregate_id, event_type, payload) values (gen_random_uuid(), n::text, 'things', '{}'); commit; end loop; end $$`, from, to))
+}
+
+func (w *whole) confirmed(t testing.TB) (lsn relay.LSN) {
+	t.Helper()
+	err := w.QueryRow(t.Context(), "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1", w.slot).Scan(&lsn)
+	if err != nil {
+		t.Fatalf("look at slot %s: %v", w.slot, err)
+	}
+	return lsn
+}
+
+func (w *whole) currentLSN(t testing.TB) (lsn relay.LSN) {
+	t.Helper()
+	if err := w.QueryRow(t.Context(), "select pg_current_wal_lsn()::text").Scan(&lsn); err != nil {
+		t.Fatal(err)
+	}
+	return lsn
+}
+
+// eventually waits for a condition of the world outside the process.
+func eventually(t testing.TB, what string, met func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !met() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited %v for: %s", patience, what)
+		}
+	}
+}
+
+// topicReader reads the topic things for as long as the test asks.
+type topicReader struct {
+	client *kgo.Client
+	ids    map[string]int // how often each event came
+	first  []*kgo.Record  // first appearances, in order within each partition
+}
+
+func (w *whole) reader(t testing.TB) *topicReader {
+	start := kgo.NewOffset().AtStart()
+	return &topicReader{
+		client: w.broker.Client(t, kgo.ConsumeTopics("things"), kgo.ConsumeStartOffset(start), kgo.ConsumeResetOffset(start)),
+		ids:    make(map[string]int),
+	}
+}
+
+// until reads until n different events have come.
+func (r *topicReader) until(t testing.TB, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for len(r.ids) < n {
+		fetches := r.client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("topic has %d different events after %v, want %d", len(r.ids), patience, n)
+		}
+		fetches.EachRecord(func(rec *kgo.Record) {
+			for _, h := range rec.Headers {
+				if h.Key != record.HeaderID {
+					continue
+				}
+				if r.ids[string(h.Value)]++; r.ids[string(h.Value)] == 1 {
+					r.first = append(r.first, rec)
+				}
+			}
+		})
+	}
+}
+
+// repeats counts the records beyond the first of each event.
+func (r *topicReader) repeats() (n int) {
+	for _, times := range r.ids {
+		n += times - 1
+	}
+	return n
+}

@@ -1,0 +1,83 @@
+package relay
+
+import "time"
+
+// State is what a relay is doing.
+type State int
+
+// The states. A relay that is standing by is healthy.
+const (
+	StateStarting  State = iota + 1 // before the first stream
+	StateStreaming                  // connected at both ends
+	StateStandby                    // another relay holds the slot; this one waits for it
+	StateRetrying                   // a connection was lost or could not be made
+	StateHalted                     // ended by a *HaltError
+	StateStopped                    // ended because its context did
+)
+
+// String is the state's name in logs and metrics.
+func (s State) String() string {
+	switch s {
+	case StateStarting:
+		return "starting"
+	case StateStreaming:
+		return "streaming"
+	case StateStandby:
+		return "standby"
+	case StateRetrying:
+		return "retrying"
+	case StateHalted:
+		return "halted"
+	case StateStopped:
+		return "stopped"
+	}
+	return "unknown"
+}
+
+// Observer is told what the relay does. Calls come from the goroutine of Run, one at a time, and hold it up while they last.
+//
+// An Observer that wants to know more implements some of PublishObserver, ConfirmObserver and SkipObserver as well.
+type Observer interface {
+	// StateChanged is called when the state changes, and for each attempt while it is StateRetrying. cause is the error that led there, or nil.
+	StateChanged(s State, cause error)
+}
+
+// PublishObserver is told of published events.
+type PublishObserver interface {
+	// Published is called after the Sink has acknowledged events, of which there is at least one. They must not be kept.
+	Published(events []Event, took time.Duration)
+}
+
+// ConfirmObserver is told of positions confirmed to the Source.
+type ConfirmObserver interface {
+	Confirmed(end LSN)
+}
+
+// SkipObserver is told how many events were not published because they were at or below the Sink's watermark.
+type SkipObserver interface {
+	Skipped(n int)
+}
+
+func (r *run) observe(s State, cause error) {
+	if r.cfg.Observer != nil {
+		r.cfg.Observer.StateChanged(s, cause)
+	}
+}
+
+func (r *run) observePublished(events []Event, took time.Duration) {
+	if o, ok := r.cfg.Observer.(PublishObserver); ok && len(events) > 0 {
+		o.Published(events, took)
+	}
+}
+
+func (r *run) observeConfirmed(end LSN) {
+	if o, ok := r.cfg.Observer.(ConfirmObserver); ok {
+		o.Confirmed(end)
+	}
+}
+
+func (r *run) observeSkipped(n int) {
+	if o, ok := r.cfg.Observer.(SkipObserver); ok && n > 0 {
+		o.Skipped(n)
+	}
+}

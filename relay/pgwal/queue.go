@@ -1,0 +1,182 @@
+package pgwal
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// queue carries batches from the goroutine that receives to the one that publishes. It is full when its bytes, those of the batch handed out
+// last included, exceed the limit; then put waits, and with it the connection.
+//
+// A batch in the queue grows while it waits, so that batches are small when events are few and large behind a slow sink. It never ends inside
+// a transaction unless the transaction alone is larger than a batch.
+type queue struct {
+	limit     int64
+	maxBytes  int64
+	maxEvents int
+	total     *atomic.Int64 // mirrors bytes, for whoever watches
+
+	full  atomic.Bool   // put waits for room
+	ready chan struct{} // capacity 1: there may be something for next
+	space chan struct{} // capacity 1: there may be room for put
+	ended chan struct{} // closed by fail
+
+	mu     sync.Mutex // guards what follows
+	queued []batch
+	bytes  int64 // queued and handed out
+	handed int64 // of the batch handed out last
+	err    error // why the queue ends: at once if ended is closed, else behind what is queued
+}
+
+type batch struct {
+	events []relay.Event
+	bytes  int64
+	end    relay.LSN // zero: inside a transaction
+}
+
+func newQueue(cfg Config, total *atomic.Int64) *queue {
+	return &queue{
+		limit: cfg.QueueBytes, maxBytes: cfg.BatchBytes, maxEvents: cfg.BatchEvents, total: total,
+		ready: make(chan struct{}, 1), space: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+}
+
+// put adds a copy of b. It waits for room, and returns false when the queue has ended.
+func (q *queue) put(b batch) bool {
+	defer q.full.Store(false)
+	for !q.tryPut(b) {
+		q.full.Store(true)
+		select {
+		case <-q.space:
+		case <-q.ended:
+			return false
+		}
+	}
+	return true
+}
+
+func (q *queue) tryPut(b batch) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil || q.bytes > 0 && q.bytes+b.bytes > q.limit {
+		return false
+	}
+	q.add(b.bytes)
+	if last := q.last(); last != nil && q.joins(last, b) {
+		last.events, last.bytes, last.end = append(last.events, b.events...), last.bytes+b.bytes, b.end
+	} else {
+		b.events = slices.Clone(b.events)
+		q.queued = append(q.queued, b)
+	}
+	signal(q.ready)
+	return true
+}
+
+// joins reports whether b may become part of last: both whole transactions, and within the size of a batch.
+func (q *queue) joins(last *batch, b batch) bool {
+	return last.end != 0 && b.end != 0 && last.bytes+b.bytes <= q.maxBytes && len(last.events)+len(b.events) <= q.maxEvents
+}
+
+// advance moves the end of what is queued, because the server has sent everything up to end. It never waits.
+func (q *queue) advance(end relay.LSN) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return
+	}
+	if last := q.last(); last != nil {
+		last.end = max(last.end, end)
+		return
+	}
+	q.queued = append(q.queued, batch{end: end})
+	signal(q.ready)
+}
+
+func (q *queue) last() *batch {
+	if len(q.queued) == 0 {
+		return nil
+	}
+	return &q.queued[len(q.queued)-1]
+}
+
+// next waits for a batch. It lets go of the batch before.
+func (q *queue) next(ctx context.Context) (batch, error) {
+	for {
+		b, ok, err := q.tryNext()
+		if ok || err != nil {
+			return b, err
+		}
+		select {
+		case <-q.ready:
+		case <-q.ended:
+		case <-ctx.Done():
+			return batch{}, ctx.Err()
+		}
+	}
+}
+
+func (q *queue) tryNext() (b batch, ok bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(-q.handed)
+	q.handed = 0
+	if len(q.queued) == 0 {
+		return batch{}, false, q.err
+	}
+	b = q.queued[0]
+	q.queued[0] = batch{}
+	if q.queued = q.queued[1:]; len(q.queued) == 0 {
+		q.queued = nil
+	}
+	q.handed = b.bytes
+	return b, true, nil
+}
+
+// add is called with the mutex held.
+func (q *queue) add(n int64) {
+	if n == 0 {
+		return
+	}
+	q.bytes += n
+	q.total.Add(n)
+	if n < 0 {
+		signal(q.space)
+	}
+}
+
+// finish ends the queue behind what is in it: what was committed before the cause is still published.
+func (q *queue) finish(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = err
+		signal(q.ready)
+	}
+}
+
+// fail ends the queue at once and drops what is in it.
+func (q *queue) fail(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-q.ended:
+		return
+	default:
+	}
+	q.err = err
+	q.queued, q.handed = nil, 0
+	q.add(-q.bytes)
+	close(q.ended)
+}
+
+// signal wakes whoever waits on c, now or later.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

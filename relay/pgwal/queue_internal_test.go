@@ -1,0 +1,149 @@
+package pgwal
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/walpost/walpost/relay"
+)
+
+var errOver = errors.New("over")
+
+func smallQueue() (*queue, *atomic.Int64) {
+	total := new(atomic.Int64)
+	return newQueue(Config{QueueBytes: 100, BatchBytes: 50, BatchEvents: 10}, total), total
+}
+
+func part(bytes int64, end relay.LSN) batch {
+	return batch{events: make([]relay.Event, 1), bytes: bytes, end: end}
+}
+
+func TestAFullQueueHoldsTheReceiverBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, total := smallQueue()
+		q.put(part(60, 1))
+		q.put(part(40, 2))
+		entered := false
+		go func() { q.put(part(1, 3)); entered = true }()
+		synctest.Wait()
+		if entered || !q.full.Load() {
+			t.Error("put beyond the limit did not wait")
+		}
+		if b, err := q.next(t.Context()); err != nil || b.end != 1 {
+			t.Errorf("next = %v, %v, want the first batch", b.end, err)
+		}
+		synctest.Wait()
+		if entered {
+			t.Error("put did not wait for the batch that is still being published")
+		}
+		if b, err := q.next(t.Context()); err != nil || b.end != 2 {
+			t.Errorf("next = %v, %v, want the second batch", b.end, err)
+		}
+		synctest.Wait()
+		if !entered || q.full.Load() {
+			t.Error("put still waits although a batch has been published")
+		}
+		if got := total.Load(); got != 41 {
+			t.Errorf("bytes in the queue = %d, want 41", got)
+		}
+	})
+}
+
+func TestAnEventLargerThanTheQueueGoesThroughAlone(t *testing.T) {
+	t.Parallel()
+	q, _ := smallQueue()
+	if !q.tryPut(part(1000, 1)) {
+		t.Error("put of a large event into an empty queue waits")
+	}
+	if q.tryPut(part(1, 2)) {
+		t.Error("put behind it does not wait")
+	}
+}
+
+func TestPartsOfATransactionStayApart(t *testing.T) {
+	t.Parallel()
+	q, _ := smallQueue()
+	q.advance(5)
+	q.put(part(1, 0))
+	q.put(part(1, 9))
+	q.put(part(1, 12))
+	for _, want := range []relay.LSN{5, 0, 12} {
+		if b, err := q.next(t.Context()); err != nil || b.end != want {
+			t.Errorf("next ends at %s, %v, want %s", b.end, err, want)
+		}
+	}
+}
+
+func TestNextWaitsForABatchOrTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := smallQueue()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go func() { time.AfterFunc(time.Millisecond, func() { q.advance(7) }) }()
+		if b, err := q.next(ctx); err != nil || b.end != 7 {
+			t.Errorf("next = %v, %v, want a batch that ends at 7", b.end, err)
+		}
+		if _, err := q.next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("next = %v, want context.DeadlineExceeded", err)
+		}
+	})
+}
+
+func TestAQueueEndsBehindWhatItHoldsOrAtOnce(t *testing.T) {
+	t.Parallel()
+	q, _ := smallQueue()
+	q.put(part(10, 1))
+	q.finish(errOver)
+	if b, err := q.next(t.Context()); err != nil || b.end != 1 {
+		t.Errorf("next after finish = %v, %v, want what was queued", b.end, err)
+	}
+	if _, err := q.next(t.Context()); !errors.Is(err, errOver) {
+		t.Errorf("next = %v, want the error of finish", err)
+	}
+
+	q, total := smallQueue()
+	q.put(part(10, 1))
+	q.fail(errOver)
+	q.fail(errShort)
+	if _, err := q.next(t.Context()); !errors.Is(err, errOver) {
+		t.Errorf("next after fail = %v, want the first error", err)
+	}
+	if q.put(part(10, 2)) {
+		t.Error("put after fail = true, want false")
+	}
+	q.advance(9)
+	if got := total.Load(); got != 0 {
+		t.Errorf("bytes in a failed queue = %d, want 0", got)
+	}
+}
+
+func TestFailWakesWhoeverWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := smallQueue()
+		go func() {
+			if _, err := q.next(t.Context()); !errors.Is(err, errOver) {
+				t.Errorf("next = %v, want the error of fail", err)
+			}
+		}()
+		synctest.Wait()
+		q.fail(errOver)
+		synctest.Wait()
+
+		q, _ = smallQueue()
+		q.put(part(100, 1))
+		go func() {
+			if q.put(part(1, 2)) {
+				t.Error("put = true, want false")
+			}
+		}()
+		synctest.Wait()
+		q.fail(errOver)
+	})
+}

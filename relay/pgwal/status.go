@@ -1,0 +1,98 @@
+package pgwal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// report is the only writer of the connection. It tells the server the confirmed position when it moves, when the server asks, and at
+// intervals, whatever the sink is doing. It also notices a server that has gone without a word: one that is asked answers at once, so that
+// silence over twice the timeout means that nobody is there. While receive does not read because the queue is full, silence means nothing.
+func (s *stream) report() {
+	interval := s.cfg.statusInterval()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	var seen uint64
+	var silent time.Duration
+	for {
+		ask := false
+		select {
+		case <-s.status:
+		case <-ticker.C:
+			silent += interval
+			if frames := s.frames.Load(); frames != seen || s.queue.full.Load() {
+				seen, silent = frames, 0
+			}
+			ask = silent > 0
+		case <-s.closing:
+			s.farewell()
+			return
+		}
+		if err := s.sendStatus(ask, s.cfg.SenderTimeout); err != nil {
+			s.queue.fail(fmt.Errorf("send status: %w", err))
+		}
+		if silent > 2*s.cfg.SenderTimeout {
+			s.queue.fail(fmt.Errorf("the server has been silent for %v", silent))
+		}
+	}
+}
+
+func (s *stream) sendStatus(ask bool, limit time.Duration) error {
+	now := time.Now()
+	if err := s.conn.SetWriteDeadline(now.Add(limit)); err != nil {
+		return err
+	}
+	_, err := s.conn.Write(appendStatus(nil, relay.LSN(s.confirmed.Load()), now, ask))
+	return err
+}
+
+// farewell tells the server the last position and that the session is over. Errors are dropped: the connection is being given up, and what
+// the server did not hear of is sent again.
+func (s *stream) farewell() {
+	if err := s.sendStatus(false, closeTimeout); err == nil {
+		_, _ = s.conn.Write([]byte(terminate))
+	}
+}
+
+// watch looks at the publication now and then. PostgreSQL 18 skips the rows of a publication that is gone and says so in a warning at most;
+// no version says anything when the table has left it.
+func (s *stream) watch(ctx context.Context) {
+	ticker := time.NewTicker(s.cfg.CheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.recheck(ctx)
+		var halt *relay.HaltError
+		switch {
+		case errors.As(err, &halt):
+			s.queue.fail(err)
+		case err != nil && ctx.Err() == nil:
+			s.cfg.Logger.Warn("the relay could not look at its publication", "error", err)
+		}
+	}
+}
+
+// recheck finds out through a connection of its own whether the publication still holds the table.
+func (s *stream) recheck(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
+	defer cancel()
+	admin, err := s.cfg.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, admin)
+	_, err = s.cfg.checkPublished(ctx, admin, s.target.oid)
+	var halt *relay.HaltError
+	if errors.As(err, &halt) {
+		halt.From, halt.To = relay.LSN(s.confirmed.Load()), relay.LSN(s.feed.received.Load())
+	}
+	return err
+}

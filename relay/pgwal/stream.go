@@ -1,0 +1,174 @@
+package pgwal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// stream is an open replication connection. Three goroutines own it, and Close waits for all of them: receive reads, report writes, watch
+// looks at the publication through a connection of its own.
+type stream struct {
+	cfg      Config
+	conn     net.Conn
+	frontend *pgproto3.Frontend
+	origin   relay.Origin
+	target   target
+	queue    *queue
+	feed     *assembler // of receive
+
+	confirmed atomic.Uint64 // what the server may forget; stored by the goroutine that calls Confirm
+	frames    atomic.Uint64 // counts what receive has read
+
+	status  chan struct{} // capacity 1: tell the server the position
+	closing chan struct{} // closed by Close
+	cancel  context.CancelFunc
+	owned   sync.WaitGroup
+	once    sync.Once
+}
+
+// closeTimeout bounds how long Close waits for the server to take the last position.
+const closeTimeout = 2 * time.Second
+
+func startStream(ctx context.Context, src *Source, wire *pgconn.HijackedConn, o relay.Origin, t target) *stream {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &stream{
+		cfg: src.cfg, conn: wire.Conn, frontend: wire.Frontend, origin: o, target: t, queue: newQueue(src.cfg, &src.buffered),
+		status: make(chan struct{}, 1), closing: make(chan struct{}), cancel: cancel,
+	}
+	s.feed = newAssembler(s.cfg, t, s.queue)
+	s.feed.received.Store(uint64(o.Confirmed))
+	s.confirmed.Store(uint64(o.Confirmed))
+	s.owned.Go(func() { s.receive(ctx) })
+	s.owned.Go(s.report)
+	s.owned.Go(func() { s.watch(ctx) })
+	return s
+}
+
+func (s *stream) Origin() relay.Origin { return s.origin }
+
+func (s *stream) Next(ctx context.Context) (relay.Batch, error) {
+	if ctx.Err() != nil {
+		return relay.Batch{}, ctx.Err()
+	}
+	b, err := s.queue.next(ctx)
+	return relay.Batch{Events: b.events, End: b.end}, err
+}
+
+// errBeyond is a broken invariant: the server would believe it and skip what lies between.
+var errBeyond = errors.New("position to confirm was never received")
+
+func (s *stream) Confirm(end relay.LSN) {
+	if uint64(end) > s.feed.received.Load() {
+		s.queue.fail(fmt.Errorf("%w: %s", errBeyond, end))
+		return
+	}
+	if uint64(end) > s.confirmed.Load() {
+		s.confirmed.Store(uint64(end))
+		signal(s.status)
+	}
+}
+
+func (s *stream) Close() error {
+	var err error
+	s.once.Do(func() {
+		s.queue.fail(net.ErrClosed)
+		s.cancel()
+		// What the server still sends is read and dropped until it has read our farewell: closing a socket with unread bytes would reset
+		// the connection, and the last position with it.
+		err = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+		close(s.closing)
+		s.owned.Wait()
+		err = errors.Join(err, s.conn.Close())
+	})
+	return err
+}
+
+// receive reads until the connection ends. Once the queue has ended it goes on reading and drops what comes.
+func (s *stream) receive(ctx context.Context) {
+	for dropping := false; ; {
+		msg, err := s.frontend.Receive()
+		if err != nil {
+			s.queue.fail(fmt.Errorf("replication connection: %w", err))
+			return
+		}
+		s.frames.Add(1)
+		if dropping {
+			continue
+		}
+		if err := s.handle(ctx, msg); err != nil {
+			dropping = true
+			s.end(err)
+		}
+	}
+}
+
+// end ends the queue. What was committed before a halt is still published, because the connection lives and can be told; behind a server's
+// error or a broken stream nothing could be confirmed any more, and would only be published twice.
+func (s *stream) end(err error) {
+	var halt *relay.HaltError
+	var refused *pgconn.PgError
+	if errors.As(err, &halt) && !errors.As(err, &refused) {
+		s.queue.finish(err)
+		return
+	}
+	s.queue.fail(err)
+}
+
+func (s *stream) handle(ctx context.Context, msg pgproto3.BackendMessage) error {
+	switch msg := msg.(type) {
+	case *pgproto3.CopyData:
+		return s.frame(msg.Data)
+	case *pgproto3.NoticeResponse:
+		return s.noticed(ctx, msg)
+	case *pgproto3.ErrorResponse:
+		return s.cfg.explainStream(pgconn.ErrorResponseToPgError(msg), s.feed.commitLSN)
+	case *pgproto3.CopyDone:
+		return errors.New("the server ended the stream")
+	}
+	return nil
+}
+
+// noticed looks into what the server warns of. PostgreSQL 18 passes over rows whose publication did not exist when they were written, and says so
+// here and nowhere else, with a code that a slot has no other use for.
+func (s *stream) noticed(ctx context.Context, msg *pgproto3.NoticeResponse) error {
+	s.cfg.Logger.Warn("PostgreSQL sent a notice to the relay", "severity", msg.Severity, "code", msg.Code, "message", msg.Message)
+	if msg.Code == "55000" {
+		return s.cfg.olderThanPublication(s.feed.commitLSN, errors.New(msg.Message))
+	}
+	return s.recheck(ctx)
+}
+
+func (s *stream) frame(src []byte) error {
+	if len(src) == 0 {
+		return fmt.Errorf("frame without a kind: %w", errShort)
+	}
+	switch src[0] {
+	case frameData:
+		data, err := decodeData(src[1:])
+		if err != nil {
+			return err
+		}
+		return s.feed.data(data)
+	case frameKeepalive:
+		k, err := decodeKeepalive(src[1:])
+		if err != nil {
+			return err
+		}
+		s.feed.keepalive(k)
+		if k.reply {
+			signal(s.status)
+		}
+		return nil
+	}
+	return fmt.Errorf("frame of unknown kind %q", src[0])
+}

@@ -1,0 +1,91 @@
+package pgwal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// startReplication connects in replication mode and starts the slot's stream from where the slot stands. The connection is given back in
+// copy mode and out of pgx's hands, so that one goroutine may read and another write.
+func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o relay.Origin, err error) {
+	cfg, err := c.parseURL()
+	if err != nil {
+		return nil, o, err
+	}
+	cfg.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	if err != nil {
+		return nil, o, explainConnect(err)
+	}
+	defer func() {
+		if err != nil {
+			closeConn(ctx, conn)
+		}
+	}()
+	o.Slot = c.Slot
+	if o.SystemID, o.Timeline, err = identifySystem(ctx, conn); err != nil {
+		return nil, o, fmt.Errorf("identify the server: %w", err)
+	}
+	if err := startCopy(ctx, conn, c.startCommand()); err != nil {
+		return nil, o, fmt.Errorf("start slot %s: %w", c.Slot, err)
+	}
+	wire, err := conn.Hijack()
+	return wire, o, err
+}
+
+// startCommand is START_REPLICATION at 0/0, which is the slot's own position: the server never complains of a wrong one, it skips.
+func (c Config) startCommand() string {
+	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL 0/0 (proto_version '1', publication_names %s)",
+		quoteIdentifier(c.Slot), quoteLiteral(quoteIdentifier(c.Publication)))
+}
+
+// quoteIdentifier and quoteLiteral exist because the replication protocol has no parameters. A publication is quoted twice: it is an
+// identifier inside a list inside a string.
+func quoteIdentifier(s string) string {
+	return `"` + strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), `"`, `""`) + `"`
+}
+
+func quoteLiteral(s string) string {
+	return `'` + strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), `'`, `''`) + `'`
+}
+
+func identifySystem(ctx context.Context, conn *pgconn.PgConn) (system string, timeline int32, err error) {
+	results, err := conn.Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
+	if err != nil {
+		return "", 0, err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 2 {
+		return "", 0, errors.New("the answer has another shape than expected")
+	}
+	row := results[0].Rows[0]
+	n, err := strconv.ParseInt(string(row[1]), 10, 32)
+	return string(row[0]), int32(n), err
+}
+
+// startCopy sends a command and waits for copy mode.
+func startCopy(ctx context.Context, conn *pgconn.PgConn, command string) error {
+	conn.Frontend().SendQuery(&pgproto3.Query{String: command})
+	if err := conn.Frontend().Flush(); err != nil {
+		return err
+	}
+	for {
+		msg, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return err
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.CopyBothResponse:
+			return nil
+		case *pgproto3.ErrorResponse:
+			return pgconn.ErrorResponseToPgError(msg)
+		}
+	}
+}

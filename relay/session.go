@@ -1,0 +1,170 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// session opens both ends, relays until something ends it, and closes them. It returns the reason, which is ctx's error when ctx ended it.
+//
+// The source is opened first and closed last: it holds the slot, so that no other relay publishes while the sink shuts out its predecessor
+// and reads the watermark, nor while our own publisher may still send.
+func (r *run) session(ctx context.Context) error {
+	stream, err := r.source.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("open source: %w", err)
+	}
+	defer r.closing("source", stream.Close)
+	origin := stream.Origin()
+	publisher, watermark, err := r.sink.Open(ctx, origin)
+	if err != nil {
+		return fmt.Errorf("open sink: %w", err)
+	}
+	defer r.closing("sink", publisher.Close)
+	if err := r.check(origin, watermark); err != nil {
+		return err
+	}
+	r.enter(StateStreaming, nil)
+	began := time.Now()
+	err = r.pump(ctx, stream, publisher, watermark)
+	if time.Since(began) > r.cfg.BackoffMax {
+		r.failures = 0
+	}
+	return err
+}
+
+func (r *run) closing(what string, closeFn func() error) {
+	if err := closeFn(); err != nil {
+		r.cfg.Logger.Debug("relay could not close an end cleanly", "end", what, "error", err)
+	}
+}
+
+// check compares the origin with the one before and with what was published, before anything is published.
+func (r *run) check(o Origin, w Watermark) error {
+	if known := r.origin != (Origin{}); known && (o.SystemID != r.origin.SystemID || o.Timeline != r.origin.Timeline) {
+		return &HaltError{
+			Cause: IdentityChanged, From: r.confirmed, To: o.Confirmed,
+			Err: fmt.Errorf("the database is system %s timeline %d, it was system %s timeline %d when this relay started",
+				o.SystemID, o.Timeline, r.origin.SystemID, r.origin.Timeline),
+			Hint: "walpost slot status; start the relay again if the new server is the right one",
+		}
+	}
+	if published := max(w.End, r.confirmed); published != 0 && o.Confirmed > published {
+		return &HaltError{
+			Cause: SlotMoved, From: published, To: o.Confirmed,
+			Err:  fmt.Errorf("slot %s stands beyond what this relay confirmed: events between may never have been published", o.Slot),
+			Hint: "walpost slot status, then find the rows of that stretch in the outbox table; start the relay again to go on behind it",
+		}
+	}
+	r.origin = o
+	return nil
+}
+
+// pump moves batches until an error or the end of ctx.
+func (r *run) pump(ctx context.Context, stream Stream, publisher Publisher, floor Watermark) error {
+	publishing, stop := drainable(ctx, r.cfg.Drain)
+	defer stop()
+	mark := floor
+	for ctx.Err() == nil {
+		batch, err := stream.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		events, err := above(floor, batch.Events)
+		if err != nil {
+			return err
+		}
+		r.observeSkipped(len(batch.Events) - len(events))
+		if mark, err = advance(mark, events, batch.End); err != nil {
+			return err
+		}
+		if err := r.publish(publishing, publisher, events, mark); err != nil {
+			return err
+		}
+		if batch.End != 0 {
+			stream.Confirm(batch.End)
+			r.confirmed = max(r.confirmed, batch.End)
+			r.observeConfirmed(batch.End)
+		}
+	}
+	return ctx.Err()
+}
+
+// errUndrained is why a batch was given up that was still in flight when Config.Drain was over.
+var errUndrained = errors.New("the time to drain is over")
+
+func (r *run) publish(ctx context.Context, publisher Publisher, events []Event, mark Watermark) error {
+	began := time.Now()
+	err := publisher.Publish(ctx, events, mark)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("publish %d events up to %s: %w", len(events), mark.Position, err)
+	}
+	if len(events) > 0 {
+		r.failures = 0
+		took := time.Since(began)
+		r.cfg.Logger.Debug("relay published", "events", len(events), "lsn", mark.Position.Commit.String(), "seconds", took.Seconds())
+		r.observePublished(events, took)
+	}
+	return nil
+}
+
+// above leaves out the events at or below the watermark: the sink has them.
+func above(w Watermark, events []Event) ([]Event, error) {
+	for len(events) > 0 && events[0].Position.Compare(w.Position) <= 0 {
+		if first := &events[0]; first.Position == w.Position && first.ID() != w.EventID {
+			return nil, &HaltError{
+				Cause: IdentityChanged, From: w.Position.Commit,
+				Err:  fmt.Errorf("at position %s there is event %s, but event %s was published from it: this is another log", w.Position, first.ID(), w.EventID),
+				Hint: "walpost slot status; the database was probably restored or failed over",
+			}
+		}
+		events = events[1:]
+	}
+	return events, nil
+}
+
+// errDisorder is a source that broke its contract. Publishing on would put events out of order, or leave some out as already published.
+var errDisorder = errors.New("source went back in commit order")
+
+// advance is the watermark once events are published.
+func advance(mark Watermark, events []Event, end LSN) (Watermark, error) {
+	last := mark.Position
+	for i := range events {
+		if p := events[i].Position; p.Compare(last) <= 0 {
+			return mark, fmt.Errorf("%w: %s after %s", errDisorder, p, last)
+		}
+		last = events[i].Position
+	}
+	if n := len(events); n > 0 {
+		mark.Position, mark.EventID = last, events[n-1].ID()
+	}
+	mark.End = max(mark.End, end)
+	return mark, nil
+}
+
+// drainable returns a context that outlives ctx by d, or ends with stop, which must be called.
+func drainable(ctx context.Context, d time.Duration) (out context.Context, stop func()) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	done := make(chan struct{}) // closed by the goroutine below
+	go func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+		case <-out.Done():
+			return
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(errUndrained)
+		case <-out.Done():
+		}
+	}()
+	return out, func() { cancel(nil); <-done }
+}
