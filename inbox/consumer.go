@@ -1,0 +1,73 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Consumer applies the messages of a consumer group's topics to a database. Make one with New; several, in one process or in many, share
+// the work.
+type Consumer struct {
+	pool    *pgxpool.Pool
+	cfg     Config
+	started atomic.Bool
+	ready   atomic.Pointer[error]
+}
+
+var (
+	errNotStarted = errors.New("inbox: the consumer is not running")
+	errNotJoined  = errors.New("inbox: the consumer has not joined its group yet")
+	errDraining   = errors.New("inbox: the consumer is stopping")
+)
+
+// New makes a consumer from a pool, which stays the caller's and must outlive Run, and a configuration. It connects to nothing. The error
+// lists everything that is wrong with the configuration.
+func New(pool *pgxpool.Pool, cfg Config) (*Consumer, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(pool); err != nil {
+		return nil, fmt.Errorf("inbox: %w", err)
+	}
+	c := &Consumer{pool: pool, cfg: cfg}
+	c.setReady(errNotStarted)
+	return c, nil
+}
+
+// Ready reports whether the consumer takes part in its group: nil from the first assignment, even an empty one, until it is lost or the
+// consumer stops. It may be called at any time from any goroutine.
+func (c *Consumer) Ready() error { return *c.ready.Load() }
+
+func (c *Consumer) setReady(err error) { c.ready.Store(&err) }
+
+// Run consumes until ctx ends. It then stops reading, lets running handlers finish (Config.Drain), commits, leaves the group and returns
+// nil if all of that went well; an error says which handlers were cut off, or that the last offsets were not committed. Either way nothing
+// is lost: what was not committed is delivered again.
+//
+// Run also returns an error, after the same steps without the waiting, for what a further try would not mend: a committed offset that is
+// not in the log any more, a truncated topic, a refused authorization, a missing table at the start, or a panic anywhere but in a handler.
+// The process should then end. A database or broker that cannot be reached is waited for. Run can be called once.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.started.CompareAndSwap(false, true) {
+		return errors.New("inbox: Run was called before; make a new Consumer")
+	}
+	c.setReady(errNotJoined)
+	defer c.setReady(errNotStarted)
+	id, err := c.register(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	r, err := newRun(c, id)
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	if err := r.until(ctx); err != nil {
+		return fmt.Errorf("inbox: consumer %q: %w", c.cfg.Group, err)
+	}
+	return nil
+}
