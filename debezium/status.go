@@ -1,0 +1,184 @@
+package debezium
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// State is the state of a connector or of a task, in Kafka Connect's words.
+type State string
+
+// The states that matter here; there are RESTARTING and DESTROYED besides.
+const (
+	Running    State = "RUNNING"
+	Failed     State = "FAILED" // for ever: Kafka Connect never restarts it by itself
+	Paused     State = "PAUSED"
+	Stopped    State = "STOPPED"
+	Unassigned State = "UNASSIGNED" // no worker has it yet
+)
+
+// Part is a connector itself or one of its tasks.
+type Part struct {
+	Task        int          `json:"id"` // -1: the connector itself
+	State       State        `json:"state"`
+	Worker      string       `json:"worker_id"`
+	Trace       string       `json:"trace,omitempty"`       // of the failure
+	Explanation *Explanation `json:"explanation,omitempty"` // of a part that failed
+}
+
+func (p Part) name() string {
+	if p.Task < 0 {
+		return "connector"
+	}
+	return fmt.Sprintf("task %d", p.Task)
+}
+
+// Status is what Kafka Connect says about a connector. RUNNING is its word and no proof: while Debezium tries to reach a database that is
+// away, and while a producer waits for a topic, it says so too. What flows is seen at the slot (`walpost slot status`).
+type Status struct {
+	Name      string `json:"name"`
+	Connector Part   `json:"connector"`
+	Tasks     []Part `json:"tasks"`
+}
+
+// Running reports whether the connector and at least one task run, and none does otherwise.
+func (s Status) Running() bool {
+	return s.Connector.State == Running && len(s.Tasks) > 0 &&
+		!slices.ContainsFunc(s.Tasks, func(p Part) bool { return p.State != Running })
+}
+
+// Failed are the parts that failed.
+func (s Status) Failed() []Part {
+	var failed []Part
+	for _, p := range s.parts() {
+		if p.State == Failed {
+			failed = append(failed, p)
+		}
+	}
+	return failed
+}
+
+func (s Status) parts() []Part { return append([]Part{s.Connector}, s.Tasks...) }
+
+// String is a line for each part, and below one that does not run what to do.
+func (s Status) String() string {
+	var b strings.Builder
+	for _, p := range s.parts() {
+		fmt.Fprintf(&b, "%s %s", p.name(), p.State)
+		if p.Worker != "" {
+			fmt.Fprintf(&b, " on %s", p.Worker)
+		}
+		b.WriteByte('\n')
+		if p.Explanation != nil {
+			b.WriteString("  " + strings.ReplaceAll(p.Explanation.String(), "\n", "\n  ") + "\n")
+		}
+	}
+	switch {
+	case s.Connector.State == Paused || s.Connector.State == Stopped:
+		fmt.Fprintf(&b, "  Somebody paused or stopped it. Resume it with PUT %s/resume\n", connector(s.Name))
+	case len(s.Tasks) == 0:
+		b.WriteString("no task yet\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// Status asks for a connector's state and explains what failed.
+func (c *Client) Status(ctx context.Context, name string) (Status, error) {
+	status, err := c.status(ctx, name)
+	if err != nil {
+		return Status{}, fmt.Errorf("status of connector %s: %w", name, err)
+	}
+	if len(status.Failed()) == 0 {
+		return status, nil
+	}
+	config, err := c.config(ctx, name)
+	if err != nil {
+		return Status{}, fmt.Errorf("status of connector %s: %w", name, err)
+	}
+	return status.explained(config), nil
+}
+
+func (s Status) explained(config map[string]string) Status {
+	explain := func(p Part) Part {
+		if p.State == Failed {
+			e := Explain(p.Trace, config)
+			p.Explanation = &e
+		}
+		return p
+	}
+	s.Connector = explain(s.Connector)
+	s.Tasks = slices.Clone(s.Tasks)
+	for i, p := range s.Tasks {
+		s.Tasks[i] = explain(p)
+	}
+	return s
+}
+
+// status is without explanations. A connector has a configuration before it has a status: until then it is unassigned.
+func (c *Client) status(ctx context.Context, name string) (Status, error) {
+	status := Status{Name: name}
+	err := c.call(ctx, http.MethodGet, connector(name)+"/status", nil, &status)
+	if errors.Is(err, ErrNotFound) {
+		if _, err := c.config(ctx, name); err != nil {
+			return Status{}, err
+		}
+		status.Connector.State, err = Unassigned, nil
+	}
+	status.Connector.Task = -1
+	return status, err
+}
+
+func (c *Client) config(ctx context.Context, name string) (map[string]string, error) {
+	var config map[string]string
+	err := c.call(ctx, http.MethodGet, connector(name)+"/config", nil, &config)
+	return config, err
+}
+
+// Restart restarts the parts of a connector that failed, and none else, and returns them as they were; it does not wait for their success.
+func (c *Client) Restart(ctx context.Context, name string) ([]Part, error) {
+	status, err := c.Status(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	failed := status.Failed()
+	if len(failed) == 0 {
+		return nil, nil
+	}
+	if err := c.call(ctx, http.MethodPost, connector(name)+"/restart?includeTasks=true&onlyFailed=true", nil, nil); err != nil {
+		return nil, fmt.Errorf("restart connector %s: %w", name, err)
+	}
+	return failed, nil
+}
+
+// Remains is what stays after a connector was deleted.
+type Remains struct {
+	Slot        string `json:"slot"`
+	Publication string `json:"publication"`
+	Database    string `json:"database"`
+	Offsets     string `json:"offsets"` // the name under which Kafka Connect keeps the position
+}
+
+// String says what stays, why that matters and how to remove it.
+func (r Remains) String() string {
+	return fmt.Sprintf(`slot %[1]s of database %[2]s stays, and PostgreSQL keeps its log for it until another reader takes it or it is dropped: walpost slot drop %[1]s
+publication %[3]s of database %[2]s stays
+the position of connector %[4]s stays in Kafka Connect, and a connector of this name goes on from there`, r.Slot, r.Database, r.Publication, r.Offsets)
+}
+
+// Delete removes a connector and says what it leaves behind: nothing in PostgreSQL is touched.
+func (c *Client) Delete(ctx context.Context, name string) (Remains, error) {
+	config, err := c.config(ctx, name)
+	if err == nil {
+		err = c.call(ctx, http.MethodDelete, connector(name), nil, nil)
+	}
+	if err != nil {
+		return Remains{}, fmt.Errorf("delete connector %s: %w", name, err)
+	}
+	return Remains{
+		Slot: config["slot.name"], Publication: config["publication.name"], Database: config["database.dbname"], Offsets: name,
+	}, nil
+}

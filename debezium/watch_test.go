@@ -1,0 +1,168 @@
+package debezium_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/walpost/walpost/debezium"
+)
+
+// watchFor watches connector outbox for a time and returns the steps, each with the second it came at.
+func watchFor(t *testing.T, w *worker, limit time.Duration, cfg debezium.WatchConfig) ([]string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	start := time.Now()
+	var steps []string
+	cfg.Report = func(e debezium.WatchEvent) {
+		text := fmt.Sprintf("%v %s", time.Since(start), e.Step)
+		switch e.Step {
+		case debezium.WatchFailed:
+			text += fmt.Sprintf(" %s, restart %d after %v", e.Status.Failed()[0].Explanation.Cause, e.Attempt, e.Wait)
+		case debezium.WatchRestarted:
+			text += fmt.Sprintf(" %d", e.Attempt)
+		}
+		steps = append(steps, text)
+	}
+	return steps, w.client(debezium.ClientConfig{RetryFor: time.Second}).Watch(ctx, "outbox", cfg)
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	running, failed := state("RUNNING", "RUNNING", ""), state("RUNNING", "FAILED", slotTrace)
+	unavailable := answer{500, `{"message":"Request timed out"}`}
+	repeat := func(n int, a answer) []answer {
+		var list []answer
+		for range n {
+			list = append(list, a)
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		name   string
+		states []answer // one a look; a look at a failure that is due asks twice
+		limit  time.Duration
+		cfg    debezium.WatchConfig
+		want   []string
+	}{
+		{"a healthy connector is said once", []answer{running}, time.Hour, debezium.WatchConfig{}, []string{"0s running"}},
+		{
+			"a failed task is restarted, ever more slowly, up to a bound",
+			[]answer{failed},
+			5 * time.Minute,
+			debezium.WatchConfig{BackoffMin: 10 * time.Second, BackoffMax: time.Minute},
+			[]string{
+				"0s failed slot_active, restart 1 after 10s", "10s restarted 1",
+				"15s failed slot_active, restart 2 after 20s", "35s restarted 2",
+				"40s failed slot_active, restart 3 after 40s", "1m20s restarted 3",
+				"1m25s failed slot_active, restart 4 after 1m0s", "2m25s restarted 4",
+				"2m30s failed slot_active, restart 5 after 1m0s", "3m30s restarted 5",
+				"3m35s failed slot_active, restart 6 after 1m0s", "4m35s restarted 6",
+				"4m40s failed slot_active, restart 7 after 1m0s",
+			},
+		},
+		{
+			"a failure soon after the last goes on in the row", slices.Concat([]answer{failed, failed, failed}, repeat(10, running), []answer{failed}), 65 * time.Second,
+			debezium.WatchConfig{Healthy: time.Minute},
+			[]string{
+				"0s failed slot_active, restart 1 after 5s", "5s restarted 1", "10s running",
+				"1m0s failed slot_active, restart 2 after 10s",
+			},
+		},
+		{
+			"a failure after a healthy time begins a new row", slices.Concat([]answer{failed, failed, failed}, repeat(13, running), []answer{failed}), 79 * time.Second,
+			debezium.WatchConfig{Healthy: time.Minute},
+			[]string{
+				"0s failed slot_active, restart 1 after 5s", "5s restarted 1", "10s running",
+				"1m15s failed slot_active, restart 1 after 5s",
+			},
+		},
+		{
+			"an outage of Kafka Connect is not one of the connector",
+			slices.Concat([]answer{failed, failed, failed}, repeat(6, running), []answer{unavailable}, repeat(7, running), []answer{failed}), 84 * time.Second,
+			debezium.WatchConfig{Healthy: time.Minute},
+			[]string{
+				"0s failed slot_active, restart 1 after 5s", "5s restarted 1", "10s running", "40s unavailable", "45s running",
+				"1m20s failed slot_active, restart 1 after 5s",
+			},
+		},
+		{
+			"a connector that came back by itself is not restarted",
+			[]answer{failed, running},
+			time.Minute,
+			debezium.WatchConfig{BackoffMin: 10 * time.Second},
+			[]string{"0s failed slot_active, restart 1 after 10s", "5s running"},
+		},
+		{
+			"an outage of Kafka Connect is sat out",
+			[]answer{running, unavailable, unavailable, running, failed},
+			22 * time.Second,
+			debezium.WatchConfig{},
+			[]string{"0s running", "5s unavailable", "15s running", "20s failed slot_active, restart 1 after 5s"},
+		},
+		{
+			"a paused connector is left alone",
+			[]answer{running, state("PAUSED", "PAUSED", ""), running},
+			time.Minute,
+			debezium.WatchConfig{},
+			[]string{"0s running", "5s paused", "10s running"},
+		},
+		{
+			"a connector on its way is not restarted",
+			[]answer{state("UNASSIGNED", "UNASSIGNED", ""), running},
+			time.Minute,
+			debezium.WatchConfig{},
+			[]string{"0s unassigned", "5s running"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorker(t).on(getStatus, tc.states...).on(getConfig, ok(wanted())).on(restart, answer{202, "{}"})
+				got, err := watchFor(t, w, tc.limit, tc.cfg)
+				if err != nil {
+					t.Errorf("Watch(outbox) = %v, want nil at the end of its context", err)
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("Watch(outbox) reported (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestWatchTriesARestartAgainThatKafkaConnectRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorker(t).on(getStatus, state("RUNNING", "FAILED", slotTrace)).on(getConfig, ok(wanted())).
+			on(restart, answer{500, `{"message":"Request timed out"}`}, answer{202, "{}"})
+		got, err := watchFor(t, w, 12*time.Second, debezium.WatchConfig{})
+		if err != nil {
+			t.Errorf("Watch(outbox) = %v, want nil", err)
+		}
+		if diff := cmp.Diff([]string{"0s failed slot_active, restart 1 after 5s", "5s unavailable", "10s restarted 1"}, got); diff != "" {
+			t.Errorf("Watch(outbox) reported (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestWatchEndsWithItsConnector(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorker(t).on(getStatus, state("RUNNING", "RUNNING", ""), notFound).on(getConfig, notFound)
+		if _, err := watchFor(t, w, time.Hour, debezium.WatchConfig{}); !errors.Is(err, debezium.ErrNotFound) {
+			t.Errorf("Watch(outbox) = %v, want ErrNotFound", err)
+		}
+	})
+	w := newWorker(t)
+	if err := w.client(debezium.ClientConfig{}).Watch(t.Context(), "outbox", debezium.WatchConfig{Interval: -1}); err == nil {
+		t.Error("Watch with a negative interval = nil, want an error")
+	}
+}

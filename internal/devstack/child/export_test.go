@@ -1,0 +1,4 @@
+package child
+
+// Beginning is exported to its test alone.
+var Beginning = beginning
