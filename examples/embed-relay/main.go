@@ -1,0 +1,63 @@
+// Command embed-relay runs the relay inside a program of one's own: from the outbox of one database to one Kafka.
+//
+// It is an example to copy. The outbox table, the publication and the topics must exist: walpost migrate up, walpost topics create.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/walpost/walpost/relay"
+	"github.com/walpost/walpost/relay/kafkasink"
+	"github.com/walpost/walpost/relay/pgwal"
+)
+
+func main() {
+	database := flag.String("database-url", "postgres://walpost@127.0.0.1:5433/walpost?sslmode=disable", "database that holds the outbox")
+	brokers := flag.String("kafka-brokers", "127.0.0.1:9092", "brokers to begin with, separated by commas")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	err := run(ctx, *database, strings.Split(*brokers, ","), log)
+	var halt *relay.HaltError
+	switch {
+	case errors.As(err, &halt): // a cause that starting again does not mend
+		log.Error("the relay has halted", "cause", halt.Cause.String(), "error", err)
+		os.Exit(halt.Cause.ExitCode())
+	case err != nil:
+		log.Error("the relay could not start", "error", err)
+		os.Exit(1)
+	}
+}
+
+// run relays until ctx ends. Servers that are away are waited for.
+func run(ctx context.Context, database string, brokers []string, log *slog.Logger) error {
+	source, err := pgwal.New(pgwal.Config{URL: database, Logger: log})
+	if err != nil {
+		return err
+	}
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: brokers})
+	if err != nil {
+		return err
+	}
+	engine, err := relay.New(source, sink, relay.Config{Logger: log, Observer: observer{log}})
+	if err != nil {
+		return err
+	}
+	return engine.Run(ctx)
+}
+
+// observer is where a program counts and measures; this one only tells out when the state changes.
+type observer struct{ log *slog.Logger }
+
+func (o observer) StateChanged(s relay.State, cause error) {
+	o.log.Info("relay state", "state", s.String(), "cause", cause)
+}

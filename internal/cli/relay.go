@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/walpost/walpost/internal/config"
+	"github.com/walpost/walpost/internal/ops"
+	"github.com/walpost/walpost/record"
+	"github.com/walpost/walpost/relay"
+	"github.com/walpost/walpost/relay/kafkasink"
+	"github.com/walpost/walpost/relay/pgwal"
+)
+
+func newRelayCommand(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "relay",
+		Short: "Carry committed events from PostgreSQL's log to Kafka",
+		Long: `Carry committed events from PostgreSQL's write-ahead log to Kafka, in commit order, at least once. A database or broker that is away is waited
+for; a second relay on the same slot stands by. What no retry mends halts the relay with an exit code of its own, from 10 to 19, and the command to
+run next. SIGTERM finishes the batch in flight.`,
+		Example: `  walpost relay --database-url postgres://relay@db/orders --kafka-brokers kafka:9092
+  walpost relay --topic 'outbox.event.${aggregate_type}' --position-headers`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), "walpost-relay", runRelay) },
+	}
+	config.Flags(cmd.Flags(), "database-url", "kafka-brokers", "table", "slot", "publication", "delivery", "topic", "create-topics", "position-headers",
+		"ops-addr=127.0.0.1:9466", "ops-public")
+	return cmd
+}
+
+// runRelay relays until ctx ends, which it returns nil for, or until the relay halts.
+func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
+	from := walConfig(cfg)
+	from.Logger = o.Log
+	source, err := pgwal.New(from)
+	if err != nil {
+		return misuse(err)
+	}
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: cfg.KafkaBrokers, PositionHeaders: cfg.PositionHeaders, CreateTopics: cfg.CreateTopics})
+	if err != nil {
+		return misuse(err)
+	}
+	pool, err := openPool(ctx, cfg, o, 1) // to see whether the database answers
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	stopChecks, err := checkKafka(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer stopChecks()
+	o.WatchSlot(func(ctx context.Context) (ops.Slot, error) { return slotForOps(ctx, from) })
+	observer := o.RelayObserver()
+	observer.InFlight(source.BufferedBytes)
+	engine, err := relay.New(source, sink, relay.Config{Logger: o.Log, Observer: observer})
+	if err != nil {
+		return err
+	}
+	o.Health.Started()
+	return engine.Run(ctx)
+}
+
+func walConfig(cfg config.Config) pgwal.Config {
+	return pgwal.Config{
+		URL: cfg.DatabaseURL, Slot: cfg.Slot, Publication: cfg.Publication, Table: cfg.Table, Mapping: record.Mapping{Topic: cfg.Topic},
+	}
+}
+
+func slotForOps(ctx context.Context, cfg pgwal.Config) (ops.Slot, error) {
+	s, err := pgwal.ReadSlot(ctx, cfg)
+	if err != nil {
+		return ops.Slot{}, err
+	}
+	slot := ops.Slot{WALStatus: s.WALStatus, RetainedBytes: s.RetainedBytes(), UnconfirmedBytes: s.UnconfirmedBytes(), SafeBytes: s.SafeBytes}
+	if s.InactiveSince != nil {
+		slot.Inactive = time.Since(*s.InactiveSince)
+	}
+	return slot, nil
+}

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/walpost/walpost/internal/config"
+)
+
+func newTopicsCommand(p *program) *cobra.Command {
+	return parent(&cobra.Command{Use: "topics", Short: "Create and check the topics"}, newTopicsCreateCommand(p), newTopicsCheckCommand(p))
+}
+
+func newTopicsCreateCommand(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "create",
+		Short:   "Create the topics that are missing; the others stay as they are",
+		Example: "  walpost topics create --kafka-brokers kafka:9092 --partitions 12 --replication-factor 3",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			states, err := ensureTopics(cmd.Context(), p.cfg)
+			if err != nil {
+				return err
+			}
+			return p.printTopics(states)
+		},
+	}
+	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic", "partitions", "replication-factor")
+	return cmd
+}
+
+func newTopicsCheckCommand(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check that the topics are there and keep every event",
+		Long: `Check that the topics are there, keep every event (no compaction) and take the largest one that the outbox lets in.
+Exit code 0: all is well, 1: a topic has a problem, 4: a topic is missing.`,
+		Example: "  walpost topics check --output json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			states, err := checkTopics(cmd.Context(), p.cfg)
+			if err != nil {
+				return err
+			}
+			if err := p.printTopics(states); err != nil {
+				return err
+			}
+			return verdict(states)
+		},
+	}
+	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic")
+	return cmd
+}
+
+// topicState is a line of the result.
+type topicState struct {
+	Topic      string `json:"topic"`
+	State      string `json:"state"`
+	Partitions int    `json:"partitions"`
+	Problem    string `json:"problem,omitempty"`
+}
+
+const (
+	topicCreated = "created"
+	topicThere   = "there"
+	topicMissing = "missing"
+)
+
+func (p *program) printTopics(states []topicState) error {
+	rows := [][]string{{"TOPIC", "STATE", "PARTITIONS", "PROBLEM"}}
+	for _, s := range states {
+		rows = append(rows, []string{s.Topic, s.State, strconv.Itoa(s.Partitions), s.Problem})
+	}
+	return p.print(states, rows)
+}
+
+func allTopics(cfg config.Config) []string {
+	return append(slices.Clone(cfg.Topics), cfg.DeadLetterTopic)
+}
+
+func ensureTopics(ctx context.Context, cfg config.Config) ([]topicState, error) {
+	admin, err := kafkaAdmin(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	created, err := admin.CreateTopics(ctx, int32(cfg.Partitions), int16(cfg.ReplicationFactor), nil, allTopics(cfg)...)
+	if err != nil {
+		return nil, kafkaError(cfg, err)
+	}
+	fresh := make(map[string]bool)
+	for _, topic := range created.Sorted() {
+		switch {
+		case topic.Err == nil:
+			fresh[topic.Topic] = true
+		case !errors.Is(topic.Err, kerr.TopicAlreadyExists):
+			return nil, fmt.Errorf("create topic %s: %w %s", topic.Topic, topic.Err, topic.ErrMessage)
+		}
+	}
+	states, err := listTopics(ctx, admin, cfg)
+	for i := range states {
+		if fresh[states[i].Topic] {
+			states[i].State, states[i].Partitions = topicCreated, cfg.Partitions // the metadata may lag behind
+		}
+	}
+	return states, err
+}
+
+func listTopics(ctx context.Context, admin *kadm.Client, cfg config.Config) ([]topicState, error) {
+	topics := allTopics(cfg)
+	details, err := admin.ListTopics(ctx, topics...)
+	if err != nil {
+		return nil, kafkaError(cfg, err)
+	}
+	states := make([]topicState, len(topics))
+	for i, topic := range topics {
+		states[i] = topicState{Topic: topic, State: topicThere, Partitions: len(details[topic].Partitions)}
+		if !details.Has(topic) {
+			states[i] = topicState{Topic: topic, State: topicMissing, Problem: "create it: walpost topics create"}
+		}
+	}
+	return states, nil
+}
+
+func checkTopics(ctx context.Context, cfg config.Config) ([]topicState, error) {
+	admin, err := kafkaAdmin(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	states, err := listTopics(ctx, admin, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, s := range states {
+		if s.State == topicThere {
+			there = append(there, s.Topic)
+		}
+	}
+	if len(there) == 0 {
+		return states, nil
+	}
+	configs, err := admin.DescribeTopicConfigs(ctx, there...)
+	if err != nil {
+		return nil, kafkaError(cfg, err)
+	}
+	for i := range states {
+		if found, err := configs.On(states[i].Topic, nil); err == nil {
+			states[i].Problem = topicProblem(found)
+		}
+	}
+	return states, nil
+}
+
+// minMessageBytes is Kafka's own default of max.message.bytes; the outbox refuses events that would not fit into it.
+const minMessageBytes = 1_048_588
+
+func topicProblem(c kadm.ResourceConfig) string {
+	for _, entry := range c.Configs {
+		switch entry.Key {
+		case "cleanup.policy":
+			if strings.Contains(entry.MaybeValue(), "compact") {
+				return "cleanup.policy has compact, which drops all but the last event of a key: set it to delete"
+			}
+		case "max.message.bytes":
+			if n, err := strconv.Atoi(entry.MaybeValue()); err == nil && n < minMessageBytes {
+				return fmt.Sprintf("max.message.bytes is %d, and an event may be larger: set it to %d or more", n, minMessageBytes)
+			}
+		}
+	}
+	return ""
+}
+
+func verdict(states []topicState) error {
+	for _, s := range states {
+		if s.State == topicMissing {
+			return notFound("topic %s is missing: create it with `walpost topics create`", s.Topic)
+		}
+	}
+	for _, s := range states {
+		if s.Problem != "" {
+			return fmt.Errorf("topic %s: %s", s.Topic, s.Problem)
+		}
+	}
+	return nil
+}
