@@ -38,9 +38,9 @@ Every flag is also a key of the file that --config names and a variable of the e
 		&cobra.Group{ID: groupSetup, Title: "Set up:"},
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 	)
-	addGrouped(root, groupRun, newDevCommand(p), newAPIServerCommand(p), newRelayCommand(p), newKafkaConsumerCommand(p))
-	addGrouped(root, groupSetup, newMigrateCommand(p), newTopicsCommand(p), newSlotCommand(p), newMaintainCommand(p))
-	addGrouped(root, groupLook, newConfigCommand(p), newHealthcheckCommand(p), newVersionCommand(p), newCompletionCommand(p))
+	addGrouped(root, groupRun, newDevCommand(p), newStackCommand(p), newAPIServerCommand(p), newRelayCommand(p), newKafkaConsumerCommand(p))
+	addGrouped(root, groupSetup, newMigrateCommand(p), newTopicsCommand(p), newSlotCommand(p), newConnectorCommand(p), newMaintainCommand(p))
+	addGrouped(root, groupLook, newBenchCommand(p), newConfigCommand(p), newHealthcheckCommand(p), newVersionCommand(p), newCompletionCommand(p))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	root.SetHelpCommandGroupID(groupLook)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/mail"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -47,6 +48,31 @@ func each(check func(any) error) func(any) error {
 		}
 		return nil
 	}
+}
+
+func optional(check func(any) error) func(any) error {
+	return func(value any) error {
+		if value.(string) == "" {
+			return nil
+		}
+		return check(value)
+	}
+}
+
+func httpURL(value any) error {
+	u, err := url.Parse(value.(string))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("%q is not http://host:port", Redact(value.(string)))
+	}
+	return nil
+}
+
+// maskLiteral shows a reference that the workers resolve, ${provider:path:key}, and hides what could be the password itself.
+func maskLiteral(value string) string {
+	if strings.HasPrefix(value, "${") && strings.HasSuffix(value, "}") {
+		return value
+	}
+	return masked
 }
 
 func nonEmpty(value any) error {

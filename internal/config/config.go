@@ -54,6 +54,18 @@ type Config struct {
 	CreateTopics    bool   `koanf:"create-topics"`
 	PositionHeaders bool   `koanf:"position-headers"`
 
+	// connector.
+	ConnectURL           string        `koanf:"connect-url"`
+	Connector            string        `koanf:"connector"`
+	Raw                  bool          `koanf:"raw"`
+	ConnectorDatabase    string        `koanf:"connector-database"`
+	ConnectorPassword    string        `koanf:"connector-password"`
+	ConnectorExactlyOnce bool          `koanf:"connector-exactly-once"`
+	ConnectorPoll        time.Duration `koanf:"connector-poll"`
+	ConnectorBatch       int           `koanf:"connector-batch"`
+	ConnectorCompression string        `koanf:"connector-compression"`
+	Wait                 time.Duration `koanf:"wait"`
+
 	// kafka-consumer and topics.
 	Group             string   `koanf:"group"`
 	Topics            []string `koanf:"topics"`
@@ -61,6 +73,10 @@ type Config struct {
 	Concurrency       int      `koanf:"concurrency"`
 	Partitions        int      `koanf:"partitions"`
 	ReplicationFactor int      `koanf:"replication-factor"`
+
+	Forward      bool   `koanf:"forward"`
+	ForwardGroup string `koanf:"forward-group"`
+	RawTopic     string `koanf:"raw-topic"`
 
 	InstanceID     string        `koanf:"instance-id"`
 	SessionTimeout time.Duration `koanf:"session-timeout"`
@@ -75,6 +91,14 @@ type Config struct {
 	PGBin        string `koanf:"pg-bin"`
 	KafkaAddr    string `koanf:"kafka-addr"`
 	DataDir      string `koanf:"data-dir"`
+	Stack        string `koanf:"stack"`
+	Relay        string `koanf:"relay"`
+
+	// stack.
+	StackDir    string `koanf:"stack-dir"`
+	ConnectAddr string `koanf:"connect-addr"`
+	KafkaHeap   int    `koanf:"kafka-heap"`
+	ConnectHeap int    `koanf:"connect-heap"`
 
 	// Conventions of other programs that have no key of their own.
 	NoColor bool `koanf:"-"` // NO_COLOR is set, https://no-color.org

@@ -51,7 +51,7 @@ func names() []string {
 // The table, by topic. Every default is written here and nowhere else; a command that needs another says so where it registers its flags.
 // Together the defaults are the system that `walpost dev` starts.
 func options() []Option {
-	return slices.Concat(commonOptions(), connectionOptions(), relayOptions(), consumerOptions(), devOptions())
+	return slices.Concat(commonOptions(), connectionOptions(), relayOptions(), connectorOptions(), consumerOptions(), devOptions(), stackOptions())
 }
 
 func commonOptions() []Option {
@@ -109,6 +109,30 @@ func relayOptions() []Option {
 	}
 }
 
+func connectorOptions() []Option {
+	return []Option{
+		{Name: "connect-url", Default: "http://127.0.0.1:8083", Usage: "REST interface of Kafka Connect", check: httpURL},
+		{Name: "connector", Default: "", Usage: "name of the connector; empty: walpost, with --raw outbox-connector"},
+		{Name: "raw", Default: false, Usage: "publish the rows themselves, for kafka-consumer --forward"},
+		{
+			Name: "connector-database", Default: "", Usage: "host:port of PostgreSQL as the workers of Kafka Connect see it; empty: as in --database-url",
+			check: optional(listenAddr),
+		},
+		{
+			Name: "connector-password", Default: "", Secret: true, mask: maskLiteral,
+			Usage: "where the workers find the database password, for example ${file:/etc/walpost/db.properties:password}",
+		},
+		{Name: "connector-exactly-once", Default: false, Usage: "demand that Kafka Connect write events and position in one transaction"},
+		{Name: "connector-poll", Default: 50 * time.Millisecond, Usage: "how long Debezium gathers events, its latency at low load", check: atLeast(time.Millisecond)},
+		{Name: "connector-batch", Default: 2048, Usage: "most events of a batch; the queue is four times as long", check: atLeast(1)},
+		{
+			Name: "connector-compression", Default: "", Usage: "compression of Debezium's records; empty: as the workers are set",
+			check: oneOf("", "none", "gzip", "snappy", "lz4", "zstd"),
+		},
+		{Name: "wait", Default: time.Minute, Usage: "how long to wait for the connector to run", check: atLeast(time.Second)},
+	}
+}
+
 func consumerOptions() []Option {
 	return []Option{
 		{Name: "group", Default: "walpost-notify", Usage: "consumer group", check: nonEmpty},
@@ -117,6 +141,9 @@ func consumerOptions() []Option {
 		{Name: "instance-id", Default: "", Usage: "name of this instance, for example its pod's: started again under it, it takes its partitions back at once"},
 		{Name: "session-timeout", Default: 45 * time.Second, Usage: "how long the partitions of a consumer that died wait for another", check: atLeast(6 * time.Second)},
 		{Name: "concurrency", Default: 16, Usage: "messages handled at once; one of a key at a time", check: atLeast(1)},
+		{Name: "forward", Default: false, Usage: "also carry the rows of a raw connector to the topics of their events"},
+		{Name: "forward-group", Default: "walpost-forward", Usage: "consumer group of --forward", check: nonEmpty},
+		{Name: "raw-topic", Default: "dbz.public.outbox_events", Usage: "topic of a raw connector's rows", check: topicName},
 		{Name: "partitions", Default: 3, Usage: "partitions of a topic", check: atLeast(1)},
 		{Name: "replication-factor", Default: -1, Usage: "copies of a partition; -1: the broker's default", check: replication},
 		{Name: "ahead-days", Default: 7, Usage: "days for which partitions are made ahead", check: atLeast(1)},
@@ -131,6 +158,17 @@ func devOptions() []Option {
 		{Name: "pg-bin", Default: "", Usage: "folder of PostgreSQL's programs; searched for when empty"},
 		{Name: "kafka-addr", Default: "127.0.0.1:9092", Usage: "address of the development broker, host:port", check: listenAddr},
 		{Name: "data-dir", Default: "", Usage: "folder of the data; walpost/dev in the user's data folder when empty"},
+		{Name: "stack", Default: "embedded", Usage: "what to run on: embedded, or real: Kafka and Kafka Connect as `stack up` starts them", check: oneOf("embedded", "real")},
+		{Name: "relay", Default: "walpost", Usage: "who publishes: walpost, or debezium, which needs --stack real", check: oneOf("walpost", "debezium")},
+	}
+}
+
+func stackOptions() []Option {
+	return []Option{
+		{Name: "stack-dir", Default: "", Usage: "folder of the real stack's data; walpost/stack in the user's data folder when empty"},
+		{Name: "connect-addr", Default: "127.0.0.1:8083", Usage: "address of Kafka Connect, host:port", check: listenAddr},
+		{Name: "kafka-heap", Default: 512, Usage: "most memory of Kafka's heap, in MiB", check: atLeast(128)},
+		{Name: "connect-heap", Default: 512, Usage: "most memory of Kafka Connect's heap, in MiB", check: atLeast(128)},
 	}
 }
 
