@@ -67,7 +67,7 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("start Connect: %w", err)
 	}
 	w.proc, err = jvm.Start(ctx, jvm.Server{
-		Name: "Connect", Main: "org.apache.kafka.connect.cli.ConnectDistributed", Properties: cfg.settings(w.Secrets()), Artifacts: cfg.Artifacts,
+		Name: "Connect", Main: "org.apache.kafka.connect.cli.ConnectDistributed", Properties: cfg.Properties(w.Secrets()), Artifacts: cfg.Artifacts,
 		Dir: dir, Addr: cfg.Addr, HeapMiB: cfg.HeapMiB, Options: cfg.JavaOptions, Log: cfg.Log, Detach: cfg.Detach,
 	})
 	if err != nil {
@@ -120,8 +120,9 @@ func (w *Worker) Stop(ctx context.Context) error { return w.proc.Stop(ctx) }
 // takes over the connectors after that.
 func (w *Worker) Kill() { w.proc.Kill() }
 
-// settings are those of a worker that is all of its group.
-func (c Config) settings(secrets string) map[string]string {
+// Properties are the settings of a worker that is all of its group; secrets is the folder that Worker.Secrets names.
+func (c Config) Properties(secrets string) map[string]string {
+	c = c.withDefaults()
 	settings := map[string]string{
 		"bootstrap.servers":        strings.Join(c.Brokers, ","),
 		"group.id":                 "walpost-connect",

@@ -57,7 +57,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start Kafka: %w", err)
 	}
-	settings, err := cfg.settings(filepath.Join(dir, "data"))
+	settings, err := cfg.Properties(filepath.Join(dir, "data"))
 	if err != nil {
 		return nil, fmt.Errorf("start Kafka: %w", err)
 	}
@@ -123,8 +123,10 @@ func (b *Broker) Stop(ctx context.Context) error { return b.proc.Stop(ctx) }
 // first, or counts with it.
 func (b *Broker) Kill() { b.proc.Kill() }
 
-// settings are those of one broker that is all of its cluster. Its internal topics have few partitions: each is read at a restart.
-func (c Config) settings(data string) (map[string]string, error) {
+// Properties are the settings of one broker that is all of its cluster and keeps its data in the folder. Its internal topics have few partitions: each is
+// read at a restart.
+func (c Config) Properties(data string) (map[string]string, error) {
+	c = c.withDefaults()
 	controller, err := c.controllerAddr()
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -55,6 +56,12 @@ type Artifacts struct {
 	Plugins   string   // folder with the connector plugins, for plugin.path
 	Kafka     string   // version
 	Debezium  string   // version
+}
+
+// UserCache is the folder in which all projects of a user keep the files: walpost in the user's cache folder.
+func UserCache() (string, error) {
+	cache, err := os.UserCacheDir()
+	return filepath.Join(cache, "walpost"), err
 }
 
 // Resolve returns the files, fetched now when they are not all in the cache. Where Java, or Maven when it is needed, is missing or too old, the error

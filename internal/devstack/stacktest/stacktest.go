@@ -1,16 +1,19 @@
 // Package stacktest gives tests the programs of the real stack: Kafka, Kafka Connect and Debezium.
 //
 // Only _test.go files import it. Where Java 17 or Maven is missing a test is skipped with a line that says what to install; with CI=true that is a
-// failure. The files are fetched once into the user's cache folder and are left there; nothing is started here.
+// failure. The files are fetched once into the user's cache folder and are left there; no server is started here.
 package stacktest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,15 +48,37 @@ func Artifacts(t testing.TB) maven.Artifacts {
 func Took() time.Duration { return resolved.took }
 
 func resolve() {
-	cache, err := os.UserCacheDir()
+	cache, err := maven.UserCache()
 	if err != nil {
-		cache = os.TempDir()
+		cache = filepath.Join(os.TempDir(), "walpost")
 	}
 	begin := time.Now()
 	resolved.artifacts, resolved.err = maven.Resolve(context.Background(), maven.Config{ //nolint:forbidigo // for all tests of the process, so of none
-		Dir: filepath.Join(cache, "walpost"), Progress: os.Stderr,
+		Dir: cache, Progress: os.Stderr,
 	})
 	resolved.took = time.Since(begin)
+}
+
+// Reap ends the detached servers of the folder when this process dies before the test has ended, of a time limit for example: nobody else would.
+func Reap(t testing.TB, dir string) {
+	t.Helper()
+	// A line means that the test has ended, the end of the input that this process has.
+	reaper := exec.Command("sh", "-c", `read line || for record in "$0"/*.process "$0"/*/process.json; do
+		pid=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$record") && kill -9 $pid; done`, dir)
+	reaper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C ends this process, and so wakes it
+	life, err := reaper.StdinPipe()
+	if err == nil {
+		err = reaper.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := fmt.Fprintln(life)
+		if err := errors.Join(err, reaper.Wait()); err != nil {
+			t.Errorf("the reaper of %s: %v", dir, err)
+		}
+	})
 }
 
 // Addr is a loopback address whose port was free a moment ago.
