@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,8 +27,8 @@ type Message struct {
 }
 
 // Decode reads a record with the header names of the default Mapping. Headers that it does not know are ignored, of several with one name
-// the last counts. A record without an id, with headers that are not JSON or with a position that is none gives an error that matches
-// ErrNotAnEvent; its payload is not looked at.
+// the last counts. A record without an id, with headers that are neither a JSON object nor null, or with a position that is none gives an
+// error that matches ErrNotAnEvent; its payload is not looked at.
 func Decode(key, value []byte, headers []Header) (Message, error) {
 	m := Message{Key: string(key), Payload: value}
 	var p positionText
@@ -54,8 +55,12 @@ func Decode(key, value []byte, headers []Header) (Message, error) {
 	if m.ID == "" {
 		return Message{}, fmt.Errorf("%w: it has no header %q", ErrNotAnEvent, HeaderID)
 	}
-	if m.Headers != nil && !json.Valid(m.Headers) {
-		return Message{}, fmt.Errorf("%w: event %q: header %q is not JSON", ErrNotAnEvent, m.ID, HeaderHeaders)
+	switch first := bytes.TrimLeft(m.Headers, " \t\r\n"); {
+	case m.Headers == nil:
+	case !json.Valid(m.Headers) || first[0] != '{' && first[0] != 'n':
+		return Message{}, fmt.Errorf("%w: event %q: header %q is not a JSON object", ErrNotAnEvent, m.ID, HeaderHeaders)
+	case first[0] == 'n': // null
+		m.Headers = nil
 	}
 	if err := p.decode(&m); err != nil {
 		return Message{}, fmt.Errorf("%w: event %q: %w", ErrNotAnEvent, m.ID, err)

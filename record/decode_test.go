@@ -63,6 +63,8 @@ func TestDecodeRefusesWhatIsNoEvent(t *testing.T) {
 		"a null id":                    {{Key: "id"}},
 		"headers that are not JSON":    {id, {Key: "headers", Value: []byte("{")}},
 		"empty headers":                {id, {Key: "headers", Value: []byte{}}},
+		"headers that are a list":      {id, {Key: "headers", Value: []byte("[1]")}},
+		"headers that are a text":      {id, {Key: "headers", Value: []byte(`"{}"`)}},
 		"a position without index":     {id, {Key: "walpost_lsn", Value: []byte("0/1")}, {Key: "walpost_committed_at", Value: []byte("2026-11-23T20:00:00.000000Z")}},
 		"a position that is no LSN":    {id, {Key: "walpost_lsn", Value: []byte("1")}, {Key: "walpost_index", Value: []byte("1")}},
 		"a commit time without a zone": {id, {Key: "walpost_lsn", Value: []byte("0/1")}, {Key: "walpost_index", Value: []byte("1")}, {Key: "walpost_committed_at", Value: []byte("2026-11-23")}},
@@ -87,6 +89,16 @@ func TestDecodeToleratesWhatOthersAdd(t *testing.T) {
 	}
 	if diff := cmp.Diff(record.Message{ID: "last", Key: "42"}, got); diff != "" {
 		t.Errorf("Decode (-want +got):\n%s", diff)
+	}
+}
+
+func TestHeadersAreAnObjectOrNone(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{"{}": "{}", " {\"a\":1}": " {\"a\":1}", "null": "", " null\n": ""} {
+		m, err := record.Decode(nil, nil, []record.Header{{Key: "id", Value: []byte("x")}, {Key: "headers", Value: []byte(value)}})
+		if err != nil || string(m.Headers) != want || (m.Headers == nil) != (want == "") {
+			t.Errorf("Decode with headers %q = headers %q, %v, want %q", value, m.Headers, err, want)
+		}
 	}
 }
 

@@ -32,6 +32,18 @@ func TestResolveFindsColumnsByNameInAnyOrder(t *testing.T) {
 	}
 }
 
+func TestTheDefaultsOfAMappingAreWalpostsOwnTable(t *testing.T) {
+	t.Parallel()
+	got := record.Mapping{Key: "customer", Placed: []string{}}.WithDefaults()
+	want := record.Mapping{ID: "id", Key: "customer", Payload: "payload", Topic: "${event_type}", Placed: []string{}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("WithDefaults() (-want +got):\n%s", diff)
+	}
+	if got := (record.Mapping{}).WithDefaults().Placed; len(got) != 4 {
+		t.Errorf("WithDefaults().Placed = %q, want the four columns of walpost's table", got)
+	}
+}
+
 func TestResolveRefusesTablesThatCannotServe(t *testing.T) {
 	t.Parallel()
 	without := func(name string) []record.Column {
@@ -59,7 +71,7 @@ func TestResolveRefusesTablesThatCannotServe(t *testing.T) {
 			t.Errorf("Resolve without column %s = %v, want a MissingColumnError that names it", name, err)
 		}
 	}
-	for name, oid := range map[string]uint32{"id": 20, "aggregate_id": 1700, "payload": 1184, "event_type": 17, "traceparent": 16} {
+	for name, oid := range map[string]uint32{"id": 20, "aggregate_id": 1700, "payload": 1184, "event_type": 17, "traceparent": 16, "aggregate_type": 19} {
 		_, err := record.Mapping{}.Resolve(retyped(name, oid))
 		var wrong *record.ColumnTypeError
 		if !errors.As(err, &wrong) || wrong.Column != name || wrong.TypeOID != oid {
@@ -95,6 +107,9 @@ func TestMappingRefusesNonsense(t *testing.T) {
 		"a topic of dots":            {Topic: ".."},
 		"a topic of 250 bytes":       {Topic: strings.Repeat("a", 250)},
 		"a topic with a bad literal": {Topic: "a/b"},
+		"a bad literal in front":     {Topic: "outbox events.${event_type}"},
+		"a bad literal in between":   {Topic: "${aggregate_type}/${event_type}"},
+		"a bad literal at the end":   {Topic: "${event_type}.é"},
 	} {
 		if err := m.Validate(); err == nil {
 			t.Errorf("Validate with %s = nil, want an error", name)

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"database/sql/driver"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,6 +48,3 @@ func (l *LSN) Scan(src any) (err error) {
 	}
 	return err
 }
-
-// Value is the text form, which PostgreSQL casts to pg_lsn.
-func (l LSN) Value() (driver.Value, error) { return l.String(), nil }

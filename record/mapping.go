@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Mapping says which column becomes which part of the record. The zero value is the mapping of walpost's own outbox table; a field that is
@@ -31,7 +32,8 @@ type Mapping struct {
 	Topic string
 }
 
-func (m Mapping) withDefaults() Mapping {
+// WithDefaults is the mapping with every field set.
+func (m Mapping) WithDefaults() Mapping {
 	m.ID = cmp.Or(m.ID, "id")
 	m.Key = cmp.Or(m.Key, "aggregate_id")
 	m.Payload = cmp.Or(m.Payload, "payload")
@@ -43,14 +45,19 @@ func (m Mapping) withDefaults() Mapping {
 }
 
 // IDColumn is the name of the column of the event id.
-func (m Mapping) IDColumn() string { return m.withDefaults().ID }
+func (m Mapping) IDColumn() string { return m.WithDefaults().ID }
 
 // Validate reports what is wrong with the mapping itself, before any table is known.
 func (m Mapping) Validate() error {
-	m = m.withDefaults()
+	m = m.WithDefaults()
 	parts, err := parseTopic(m.Topic)
 	if err != nil {
 		return err
+	}
+	for _, p := range parts {
+		if strings.ContainsFunc(p.text, func(r rune) bool { return r > unicode.MaxASCII || !topicByte(byte(r)) }) {
+			return fmt.Errorf("topic %q: a topic's name has no character but a-z A-Z 0-9 . _ - outside of ${column}", m.Topic)
+		}
 	}
 	if len(parts) == 1 && parts[0].column == "" {
 		if err := CheckTopic(m.Topic); err != nil {

@@ -28,9 +28,6 @@ func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Commit, q.Commit), cmp.Compare(p.Index, q.Index))
 }
 
-// IsZero reports whether p is no position at all.
-func (p Position) IsZero() bool { return p == Position{} }
-
 // String is the commit LSN and the index, as in 16/B374D848#3.
 func (p Position) String() string { return fmt.Sprintf("%s#%d", p.Commit, p.Index) }
 

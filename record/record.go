@@ -1,7 +1,7 @@
 // Package record is the wire contract: how a row of the outbox table becomes a Kafka record, and how a consumer reads it back.
 //
-// It is the only place that knows header names, their order and which column goes where. It talks to neither PostgreSQL nor Kafka, parses
-// no JSON and looks into no payload.
+// It is the only place that knows header names, their order and which column goes where. It talks to neither PostgreSQL nor Kafka, and looks
+// into no payload; the only JSON that it parses is that of a row which a connector published whole.
 //
 // The invariant: Decode(Encode(row)) gives the row's values back byte for byte, and two relays that use one Mapping produce equal records.
 package record
