@@ -26,6 +26,9 @@ type Config struct {
 	// StandbyInterval is how often a standby tries to take the slot. Defaults to 1 s.
 	StandbyInterval time.Duration
 
+	// StallAfter is how long a batch may remain unacknowledged before the relay says that it is stalled. Defaults to 5 s.
+	StallAfter time.Duration
+
 	// Drain bounds how long Run goes on publishing the batch in flight after its context has ended. What is not finished by then is published
 	// again by the next Run. Defaults to 10 s.
 	Drain time.Duration
@@ -36,13 +39,14 @@ func (c Config) withDefaults() Config {
 	c.BackoffMin = cmp.Or(c.BackoffMin, 200*time.Millisecond)
 	c.BackoffMax = cmp.Or(c.BackoffMax, 30*time.Second)
 	c.StandbyInterval = cmp.Or(c.StandbyInterval, time.Second)
+	c.StallAfter = cmp.Or(c.StallAfter, 5*time.Second)
 	c.Drain = cmp.Or(c.Drain, 10*time.Second)
 	return c
 }
 
 func (c Config) validate() error {
 	switch {
-	case c.BackoffMin < 0 || c.StandbyInterval < 0 || c.Drain < 0:
+	case c.BackoffMin < 0 || c.StandbyInterval < 0 || c.StallAfter < 0 || c.Drain < 0:
 		return errors.New("durations must not be negative")
 	case c.BackoffMax < c.BackoffMin:
 		return errors.New("BackoffMax must not be below BackoffMin")

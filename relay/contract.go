@@ -39,6 +39,7 @@ type Batch struct {
 
 // Watermark is the highest event that a Sink holds. The zero value is none.
 type Watermark struct {
+	Timeline int32 // that the positions belong to; zero: unknown
 	Position Position
 	EventID  string // guards against a log that was rewound: at this position there must be this event
 	End      LSN    // highest position up to which everything was published; zero: unknown
@@ -50,6 +51,9 @@ type Origin struct {
 	Timeline  int32  // changes when a standby is promoted
 	Slot      string
 	Confirmed LSN // where the slot stands: everything below was confirmed before
+
+	// Fresh says that nothing was ever confirmed through the slot, as far as the database knows: a Sink without a watermark begins here.
+	Fresh bool
 }
 
 // Source opens streams of committed events. Open takes hold of the slot; at most one stream of a Source is open at a time.
@@ -86,6 +90,13 @@ type Sink interface {
 	Open(ctx context.Context, o Origin) (Publisher, Watermark, error)
 }
 
+// Preparer is a Source or a Sink with something to do before the Source is opened: the Source is prepared first, then the Sink. So a slot is made
+// although the Sink is away, and is not read from until the Sink can be opened.
+type Preparer interface {
+	// Prepare returns nil when the other can go on. It is called before each Open.
+	Prepare(ctx context.Context) error
+}
+
 // Publisher puts events where they are read. It is used from one goroutine.
 type Publisher interface {
 	// Publish returns nil when all events are durable, in order within each key, and w with them if the Sink keeps a watermark. Any other
@@ -94,4 +105,39 @@ type Publisher interface {
 	Publish(ctx context.Context, events []Event, w Watermark) error
 
 	Close() error
+}
+
+// Keeper is a Publisher that keeps the watermark durably.
+type Keeper interface {
+	// Delivery is what the Publisher promises at present.
+	Delivery() Delivery
+
+	// IdleInterval is the least time between two calls of Publish without events. Positions that come sooner are held back, and confirmed later.
+	IdleInterval() time.Duration
+}
+
+// Delivery is how often a consumer that reads committed records sees an event.
+type Delivery int
+
+// The deliveries.
+const (
+	AtLeastOnce Delivery = iota
+
+	// Transactional is meant to be exactly once, on brokers whose protocol may tear or lose a transaction when a message of it is late.
+	Transactional
+
+	ExactlyOnce
+)
+
+// String is the delivery's name in flags, logs and metrics.
+func (d Delivery) String() string {
+	switch d {
+	case AtLeastOnce:
+		return "at-least-once"
+	case Transactional:
+		return "transactional"
+	case ExactlyOnce:
+		return "exactly-once"
+	}
+	return "unknown"
 }

@@ -23,6 +23,8 @@ const (
 	ColumnMissing                       // a column that the mapping needs is gone or has another type
 	EventTooLarge                       // the topic does not take an event of that size
 	TopicMissing                        // a topic does not exist or may not be written to
+	WatermarkUnusable                   // no watermark where one must be, or a topic that cannot keep one
+	TopicTruncated                      // a topic ends before what was written to it
 	Unpublishable                       // a row that can never become a record
 )
 
@@ -41,6 +43,8 @@ var causes = [...]struct {
 	EventTooLarge:      {"event_too_large", 17},
 	TopicMissing:       {"topic_missing", 18},
 	Unpublishable:      {"unpublishable", 19},
+	WatermarkUnusable:  {"watermark_unusable", 20},
+	TopicTruncated:     {"topic_truncated", 21},
 }
 
 // String is the cause's name in logs and metrics, such as slot_missing.
@@ -51,12 +55,21 @@ func (c Cause) String() string {
 	return causes[c].name
 }
 
-// ExitCode is the exit code of a process that ends with this cause: 10 to 19, or 1 for a value that is no cause.
+// ExitCode is the exit code of a process that ends with this cause: 10 to 21, or 1 for a value that is no cause.
 func (c Cause) ExitCode() int {
 	if c < SlotMissing || c > Unpublishable {
 		return 1
 	}
 	return causes[c].exit
+}
+
+// SlotCommand is a command about the slot, as it is typed.
+func (o Origin) SlotCommand(verb string) string {
+	const usual = "walpost" // what the commands take when no slot is named
+	if o.Slot == usual || o.Slot == "" {
+		return "walpost slot " + verb
+	}
+	return "walpost slot " + verb + " --slot " + o.Slot
 }
 
 // HaltError ends Relay.Run: nothing was published after the cause was found.

@@ -39,12 +39,12 @@ func TestEveryCauseHasItsOwnNameAndExitCode(t *testing.T) {
 	names, codes := map[string]bool{}, map[int]bool{}
 	for c := relay.SlotMissing; c <= relay.Unpublishable; c++ {
 		names[c.String()], codes[c.ExitCode()] = true, true
-		if code := c.ExitCode(); code < 10 || code > 19 {
-			t.Errorf("%v.ExitCode() = %d, want 10 to 19", c, code)
+		if code := c.ExitCode(); code < 10 || code > 21 {
+			t.Errorf("%v.ExitCode() = %d, want 10 to 21", c, code)
 		}
 	}
-	if len(names) != 10 || len(codes) != 10 {
-		t.Errorf("ten causes have %d names and %d exit codes, want ten each", len(names), len(codes))
+	if len(names) != 12 || len(codes) != 12 {
+		t.Errorf("twelve causes have %d names and %d exit codes, want twelve each", len(names), len(codes))
 	}
 	if got := relay.Cause(0).ExitCode(); got != 1 {
 		t.Errorf("Cause(0).ExitCode() = %d, want 1", got)
@@ -115,6 +115,7 @@ func TestAnotherHistoryHalts(t *testing.T) {
 	}
 }
 
+// movedSlot publishes one event, loses its connection, and finds the origin changed.
 func movedSlot(change func(*relay.Origin)) *script {
 	s := &script{origin: relay.Origin{SystemID: "1", Timeline: 1, Slot: "s", Confirmed: 5}}
 	s.next = func(call int) (relay.Batch, error) {

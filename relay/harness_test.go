@@ -59,9 +59,17 @@ func (w *whole) start(t testing.TB) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{states: make(chan relay.State, 10_000), source: source}
+	r := w.run(t, source, sink)
+	r.source = source
+	return r
+}
+
+// run runs a relay between the two until the test ends or stops it.
+func (w *whole) run(t testing.TB, source relay.Source, sink relay.Sink) *running {
+	t.Helper()
+	r := &running{states: make(chan relay.State, 10_000)}
 	engine, err := relay.New(source, sink, relay.Config{
-		Observer: r, Logger: log, BackoffMin: 10 * time.Millisecond, BackoffMax: 200 * time.Millisecond,
+		Observer: r, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), BackoffMin: 10 * time.Millisecond, BackoffMax: 200 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

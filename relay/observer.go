@@ -9,6 +9,7 @@ type State int
 const (
 	StateStarting  State = iota + 1 // before the first stream
 	StateStreaming                  // connected at both ends
+	StateStalled                    // the Sink has not acknowledged a batch for Config.StallAfter; the relay waits for it
 	StateStandby                    // another relay holds the slot; this one waits for it
 	StateRetrying                   // a connection was lost or could not be made
 	StateHalted                     // ended by a *HaltError
@@ -22,6 +23,8 @@ func (s State) String() string {
 		return "starting"
 	case StateStreaming:
 		return "streaming"
+	case StateStalled:
+		return "stalled"
 	case StateStandby:
 		return "standby"
 	case StateRetrying:
@@ -34,9 +37,9 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Observer is told what the relay does. Calls come from the goroutine of Run, one at a time, and hold it up while they last.
+// Observer is told what the relay does. Calls come one at a time, and hold Run up while they last.
 //
-// An Observer that wants to know more implements some of PublishObserver, ConfirmObserver and SkipObserver as well.
+// An Observer that wants to know more implements some of PublishObserver, ConfirmObserver, SkipObserver and DeliveryObserver as well.
 type Observer interface {
 	// StateChanged is called when the state changes, and for each attempt while it is StateRetrying. cause is the error that led there, or nil.
 	StateChanged(s State, cause error)
@@ -56,6 +59,11 @@ type ConfirmObserver interface {
 // SkipObserver is told how many events were not published because they were at or below the Sink's watermark.
 type SkipObserver interface {
 	Skipped(n int)
+}
+
+// DeliveryObserver is told which delivery is in force, at the start of each session: the brokers may have changed in between.
+type DeliveryObserver interface {
+	Delivering(d Delivery)
 }
 
 func (r *run) observe(s State, cause error) {
@@ -79,5 +87,11 @@ func (r *run) observeConfirmed(end LSN) {
 func (r *run) observeSkipped(n int) {
 	if o, ok := r.cfg.Observer.(SkipObserver); ok && n > 0 {
 		o.Skipped(n)
+	}
+}
+
+func (r *run) observeDelivery(d Delivery) {
+	if o, ok := r.cfg.Observer.(DeliveryObserver); ok {
+		o.Delivering(d)
 	}
 }

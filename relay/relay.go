@@ -1,4 +1,4 @@
-// Package relay is the engine that carries committed events from a Source to a Sink, in commit order and at least once.
+// Package relay is the engine that carries committed events from a Source to a Sink, in commit order, at least once or exactly once.
 //
 // It knows neither PostgreSQL's protocol nor Kafka's: relay/pgwal is the Source that reads the write-ahead log, relay/kafkasink the Sink
 // that publishes. Whether an event can appear twice after a fault is the Sink's choice: one that keeps the watermark durably, in the same
@@ -71,6 +71,7 @@ type run struct {
 	cfg    Config
 
 	state     State
+	delivery  Delivery
 	failures  int    // sessions in a row that published nothing
 	origin    Origin // of the latest session
 	confirmed LSN    // highest position confirmed since this run last took over the slot; zero: none
@@ -93,12 +94,14 @@ func (r *run) enter(s State, cause error) {
 	log := r.cfg.Logger
 	switch {
 	case s == StateRetrying:
-		log.Warn("relay lost its connection and tries again", "error", cause)
+		log.Warn("relay cannot go on and tries again", "error", cause)
+	case changed && s == StateStalled:
+		log.Warn("relay is stalled", "error", cause)
 	case changed && s == StateStandby:
 		log.Info("relay is standing by for the slot", "reason", cause)
 	case changed && s == StateStreaming:
 		log.Info("relay is streaming", "slot", r.origin.Slot, "system_id", r.origin.SystemID, "timeline", r.origin.Timeline,
-			"confirmed_lsn", r.origin.Confirmed.String())
+			"confirmed_lsn", r.origin.Confirmed.String(), "delivery", r.delivery.String())
 	case changed && s == StateStopped:
 		log.Info("relay has stopped", "confirmed_lsn", r.confirmed.String())
 	}

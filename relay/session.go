@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,12 +13,16 @@ import (
 // The source is opened first and closed last: it holds the slot, so that no other relay publishes while the sink shuts out its predecessor
 // and reads the watermark, nor while our own publisher may still send.
 func (r *run) session(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
 	stream, err := r.source.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
 	defer r.closing("source", stream.Close)
 	origin := stream.Origin()
+	r.baseline(origin)
 	publisher, watermark, err := r.sink.Open(ctx, origin)
 	if err != nil {
 		return fmt.Errorf("open sink: %w", err)
@@ -26,13 +31,34 @@ func (r *run) session(ctx context.Context) error {
 	if err := r.check(origin, watermark); err != nil {
 		return err
 	}
+	source := &paced{stream: stream}
+	r.delivery = AtLeastOnce
+	if keeper, ok := publisher.(Keeper); ok {
+		r.delivery, source.every = keeper.Delivery(), keeper.IdleInterval()
+	}
+	r.observeDelivery(r.delivery)
 	r.enter(StateStreaming, nil)
 	began := time.Now()
-	err = r.pump(ctx, stream, publisher, watermark)
+	watermark.Timeline = origin.Timeline
+	err = r.pump(ctx, source, publisher, newFloor(watermark, origin))
 	if time.Since(began) > r.cfg.BackoffMax {
 		r.failures = 0
 	}
 	return err
+}
+
+func (r *run) prepare(ctx context.Context) error {
+	if source, ok := r.source.(Preparer); ok {
+		if err := source.Prepare(ctx); err != nil {
+			return fmt.Errorf("prepare source: %w", err)
+		}
+	}
+	if sink, ok := r.sink.(Preparer); ok {
+		if err := sink.Prepare(ctx); err != nil {
+			return fmt.Errorf("prepare sink: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *run) closing(what string, closeFn func() error) {
@@ -41,38 +67,67 @@ func (r *run) closing(what string, closeFn func() error) {
 	}
 }
 
+// baseline remembers how the slot stood when this run first held it, whatever becomes of the session: from then on nobody else may move it.
+func (r *run) baseline(o Origin) {
+	if r.origin == (Origin{}) {
+		r.origin = o
+	}
+	r.confirmed = cmp.Or(r.confirmed, o.Confirmed)
+}
+
 // check compares the origin with the one before and with what was published, before anything is published.
 func (r *run) check(o Origin, w Watermark) error {
-	if known := r.origin != (Origin{}); known && (o.SystemID != r.origin.SystemID || o.Timeline != r.origin.Timeline) {
+	if o.SystemID != r.origin.SystemID || o.Timeline != r.origin.Timeline {
 		return &HaltError{
 			Cause: IdentityChanged, From: r.confirmed, To: o.Confirmed,
 			Err: fmt.Errorf("the database is system %s timeline %d, it was system %s timeline %d when this relay started",
 				o.SystemID, o.Timeline, r.origin.SystemID, r.origin.Timeline),
-			Hint: "walpost slot status; start the relay again if the new server is the right one",
+			Hint: o.SlotCommand("status") + "; start the relay again if the new server is the right one",
 		}
 	}
-	if published := max(w.End, r.confirmed); published != 0 && o.Confirmed > published {
+	if w.Timeline != 0 && w.Timeline != o.Timeline {
 		return &HaltError{
-			Cause: SlotMoved, From: published, To: o.Confirmed,
-			Err:  fmt.Errorf("slot %s stands beyond what this relay confirmed: events between may never have been published", o.Slot),
-			Hint: "walpost slot status, then find the rows of that stretch in the outbox table; start the relay again to go on behind it",
+			Cause: IdentityChanged, From: w.End, To: o.Confirmed,
+			Err: fmt.Errorf("the database is on timeline %d, and the watermark of slot %s on timeline %d: a standby was promoted, and what it had not received is missing from it",
+				o.Timeline, o.Slot, w.Timeline),
+			Hint: o.SlotCommand("status") + "; compare the outbox table with the topic, then " + o.SlotCommand("adopt"),
 		}
+	}
+	if published := cmp.Or(w.End, r.confirmed); o.Confirmed > published { // the watermark knows of relays that took over for a while
+		return moved(o, w, published)
 	}
 	r.origin = o
 	return nil
 }
 
+// moved is the halt for a slot that somebody else confirmed, or made again.
+func moved(o Origin, w Watermark, published LSN) error {
+	halt := &HaltError{
+		Cause: SlotMoved, From: published, To: o.Confirmed,
+		Err:  fmt.Errorf("slot %s stands beyond what this relay confirmed: events between may never have been published", o.Slot),
+		Hint: o.SlotCommand("status") + ", then find the rows of that stretch in the outbox table; start the relay again to go on behind it",
+	}
+	if w.End != 0 { // which is durable: starting again would find it again
+		halt.Hint = o.SlotCommand("status") + ", then find the rows of that stretch in the outbox table; " + o.SlotCommand("adopt") + " to go on behind it"
+	}
+	if o.Fresh && w.End != 0 {
+		halt.Cause = SlotMissing
+		halt.Err = fmt.Errorf("slot %s is new, but events were published through an earlier one: those between may never have been published", o.Slot)
+	}
+	return halt
+}
+
 // pump moves batches until an error or the end of ctx.
-func (r *run) pump(ctx context.Context, stream Stream, publisher Publisher, floor Watermark) error {
+func (r *run) pump(ctx context.Context, source *paced, publisher Publisher, floor floor) error {
 	publishing, stop := drainable(ctx, r.cfg.Drain)
 	defer stop()
-	mark := floor
+	mark := floor.mark
 	for ctx.Err() == nil {
-		batch, err := stream.Next(ctx)
+		batch, err := source.next(ctx)
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
-		events, err := above(floor, batch.Events)
+		events, err := floor.above(batch.Events)
 		if err != nil {
 			return err
 		}
@@ -84,7 +139,7 @@ func (r *run) pump(ctx context.Context, stream Stream, publisher Publisher, floo
 			return err
 		}
 		if batch.End != 0 {
-			stream.Confirm(batch.End)
+			source.stream.Confirm(batch.End)
 			r.confirmed = max(r.confirmed, batch.End)
 			r.observeConfirmed(batch.End)
 		}
@@ -97,7 +152,9 @@ var errUndrained = errors.New("the time to drain is over")
 
 func (r *run) publish(ctx context.Context, publisher Publisher, events []Event, mark Watermark) error {
 	began := time.Now()
+	acknowledged := r.watchStall(len(events), mark)
 	err := publisher.Publish(ctx, events, mark)
+	acknowledged(err == nil)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -111,21 +168,6 @@ func (r *run) publish(ctx context.Context, publisher Publisher, events []Event, 
 		r.observePublished(events, took)
 	}
 	return nil
-}
-
-// above leaves out the events at or below the watermark: the sink has them.
-func above(w Watermark, events []Event) ([]Event, error) {
-	for len(events) > 0 && events[0].Position.Compare(w.Position) <= 0 {
-		if first := &events[0]; first.Position == w.Position && first.ID() != w.EventID {
-			return nil, &HaltError{
-				Cause: IdentityChanged, From: w.Position.Commit,
-				Err:  fmt.Errorf("at position %s there is event %s, but event %s was published from it: this is another log", w.Position, first.ID(), w.EventID),
-				Hint: "walpost slot status; the database was probably restored or failed over",
-			}
-		}
-		events = events[1:]
-	}
-	return events, nil
 }
 
 // errDisorder is a source that broke its contract. Publishing on would put events out of order, or leave some out as already published.

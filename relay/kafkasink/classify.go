@@ -12,7 +12,9 @@ import (
 
 // classify turns a broker's answer to one event into the relay's terms: a cause that no retry mends halts, the rest passes.
 // The codes are those of https://kafka.apache.org/protocol#protocol_error_codes.
-func classify(ev *relay.Event, err error) error {
+//
+// creates says that the relay makes missing topics.
+func classify(ev *relay.Event, err error, creates bool) error {
 	topic := ev.Record.Topic
 	halt := func(cause relay.Cause, what, hint string) error {
 		return &relay.HaltError{
@@ -22,14 +24,14 @@ func classify(ev *relay.Event, err error) error {
 	}
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return halt(relay.TopicMissing, fmt.Sprintf("topic %s does not exist", topic),
-			fmt.Sprintf("walpost topics create for topic %s, or start the relay with --create-topics", topic))
+		hint := createCommand(topic) + ", or start the relay with --create-topics"
+		if creates {
+			hint = "find out who deleted it; the relay creates it when it is started again"
+		}
+		return halt(relay.TopicMissing, fmt.Sprintf("topic %s does not exist", topic), hint)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return halt(relay.TopicMissing, fmt.Sprintf("topic %s may not be written to", topic),
 			fmt.Sprintf("grant the relay's Kafka user Write and Describe on topic %s", topic))
-	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
-		return halt(relay.EventTooLarge, fmt.Sprintf("its record of %d bytes is larger than topic %s takes", ev.Record.Size(), topic),
-			fmt.Sprintf("raise max.message.bytes of topic %s above it, then start the relay again", topic))
 	case errors.Is(err, kerr.InvalidTopicException):
 		return halt(relay.Unpublishable, fmt.Sprintf("the broker refuses the topic name %q", topic), "correct --topic")
 	case errors.Is(err, kerr.InvalidRecord), errors.Is(err, kerr.InvalidTimestamp), errors.Is(err, kerr.PolicyViolation):

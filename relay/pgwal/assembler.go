@@ -20,8 +20,9 @@ type assembler struct {
 	arena  arena
 	values [][]byte // of the row at hand, reused
 
-	tables map[uint32]*table // by OID, as described on this connection
-	recent *table            // the one of the row before
+	tables  map[uint32]*table // by OID, as described on this connection
+	recent  *table            // the one of the row before
+	layouts layouts
 
 	open        bool // between Begin and Commit
 	commitLSN   relay.LSN
@@ -38,11 +39,19 @@ type table struct {
 	relation
 	encoder *record.Encoder // nil: not the outbox
 	changed bool            // since the last commit
-	settled []record.Column // the columns in use as of the last commit; nil before the first
 }
 
-func newAssembler(cfg Config, t target, q *queue) *assembler {
-	return &assembler{cfg: cfg, table: t, queue: q, tables: make(map[uint32]*table)}
+// layouts are the columns in use of each table, by OID, as consumers know them: a Source keeps them from one connection to the next. One
+// assembler uses them at a time.
+type layouts map[uint32]layout
+
+type layout struct {
+	columns []record.Column
+	since   relay.LSN // commit LSN of the transaction that they were settled with; up to there the log may be read again, with older ones
+}
+
+func newAssembler(cfg Config, t target, q *queue, l layouts) *assembler {
+	return &assembler{cfg: cfg, table: t, queue: q, tables: make(map[uint32]*table), layouts: l}
 }
 
 // eventOverhead is what an event takes in memory beside its frame: the Event itself and its headers.
@@ -92,18 +101,25 @@ func (a *assembler) commit(src []byte) error {
 	if !a.open || m.commitLSN != a.commitLSN || m.endLSN <= m.commitLSN {
 		return fmt.Errorf("commit %s to %s does not end transaction %s", m.commitLSN, m.endLSN, a.commitLSN)
 	}
-	for _, t := range a.tables {
-		if t.changed {
-			t.changed, t.settled = false, t.encoder.Columns()
-		}
-	}
-	a.open, a.tx.end = false, m.endLSN
+	a.settle()
+	a.open = false
 	a.received.Store(max(a.received.Load(), uint64(m.endLSN)))
 	if len(a.tx.events) == 0 {
 		a.queue.advance(m.endLSN)
 		return nil
 	}
+	a.tx.end = m.endLSN
 	return a.flush()
+}
+
+// settle takes the layouts of a transaction that has ended for what consumers know.
+func (a *assembler) settle() {
+	for oid, t := range a.tables {
+		if t.changed && a.commitLSN > a.layouts[oid].since {
+			a.layouts[oid] = layout{t.encoder.Columns(), a.commitLSN}
+		}
+		t.changed = false
+	}
 }
 
 // keepalive takes over the server's position, unless a transaction is under way: only between two of them does it cover all that was sent.
@@ -121,7 +137,6 @@ func (a *assembler) describe(src []byte) error {
 		return err
 	}
 	t := &table{relation: m}
-	before := a.tables[m.oid]
 	a.tables[m.oid], a.recent = t, nil
 	if !a.table.is(m) {
 		return nil
@@ -131,15 +146,13 @@ func (a *assembler) describe(src []byte) error {
 			"give the table the columns that the relay needs, or the relay another mapping, and start it again")
 	}
 	t.changed = true
-	if before != nil && before.settled != nil {
-		t.settled = before.settled
-		if !slices.Equal(t.settled, t.encoder.Columns()) {
-			return a.halt(relay.ColumnMissing,
-				fmt.Errorf("table %s.%s: the columns in use were %v and are %v: events would look different from here on", m.schema, m.name, t.settled, t.encoder.Columns()),
-				"start the relay again if the consumers are prepared for it")
-		}
+	settled := a.layouts[m.oid]
+	if settled.columns == nil || a.commitLSN <= settled.since || slices.Equal(settled.columns, t.encoder.Columns()) {
+		return nil
 	}
-	return nil
+	return a.halt(relay.ColumnMissing,
+		fmt.Errorf("table %s.%s: the columns in use were %v and are %v: events would look different from here on", m.schema, m.name, settled.columns, t.encoder.Columns()),
+		"start the relay again if the consumers are prepared for it")
 }
 
 func (a *assembler) insert(src []byte) error {
@@ -156,8 +169,7 @@ func (a *assembler) insert(src []byte) error {
 	}
 	rec, err := t.encoder.Encode(a.values)
 	if err != nil {
-		return a.halt(relay.Unpublishable, fmt.Errorf("table %s.%s: %w", t.schema, t.name, err),
-			"this row blocks all rows behind it; find it in the outbox table and see the operations guide")
+		return a.halt(relay.Unpublishable, fmt.Errorf("table %s.%s: %w", t.schema, t.name, err), a.skipHint())
 	}
 	a.tx.events = append(a.tx.events, relay.Event{
 		Position: relay.Position{Commit: a.commitLSN, Index: a.index}, CommittedAt: a.committedAt, Record: rec,
@@ -193,6 +205,13 @@ func (a *assembler) flush() error {
 	clear(a.tx.events) // the queue has copies; these would keep the rows alive
 	a.tx = batch{events: a.tx.events[:0]}
 	return nil
+}
+
+// skipHint is how to get past a row that can never be published. A position inside its commit record is enough for the server to leave its
+// transaction out.
+func (a *assembler) skipHint() string {
+	return fmt.Sprintf("this row blocks all behind it: append what it was meant to be as a new event, with whatever else its transaction appended, "+
+		"then leave that transaction out with select pg_replication_slot_advance('%s', '%s') and start the relay again", a.cfg.Slot, a.commitLSN+1)
 }
 
 func (a *assembler) halt(cause relay.Cause, err error, hint string) error {

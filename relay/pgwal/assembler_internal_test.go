@@ -22,6 +22,13 @@ type feed struct {
 	total atomic.Int64
 }
 
+// reconnected is a feed of the same Source on its next connection.
+func (f *feed) reconnected() *feed {
+	again := newFeed(f.t, nil)
+	again.layouts = f.layouts
+	return again
+}
+
 func newFeed(t testing.TB, change func(*Config)) *feed {
 	cfg := Config{URL: "postgres://localhost/x"}
 	if change != nil {
@@ -32,7 +39,7 @@ func newFeed(t testing.TB, change func(*Config)) *feed {
 		t.Fatal(err)
 	}
 	f := &feed{t: t}
-	f.assembler = newAssembler(cfg, target{oid: outboxOID, schema: "public", name: "outbox_events"}, newQueue(cfg, &f.total))
+	f.assembler = newAssembler(cfg, target{oid: outboxOID, schema: "public", name: "outbox_events"}, newQueue(cfg, &f.total), make(layouts))
 	return f
 }
 
@@ -112,6 +119,11 @@ func TestTransactionsBecomeBatches(t *testing.T) {
 				beginMessage(10), outboxRelation(), outboxRow("a", "k"), outboxRow("b", "k"), outboxRow("c", "k"), outboxRow("d", "k"), commitMessage(10, 18),
 			},
 			want: []string{"a@0/A#0 b@0/A#1 c@0/A#2 end 0/0", "d@0/A#3 end 0/12"},
+		},
+		"a split transaction behind one without events": {
+			change:   small,
+			messages: [][]byte{beginMessage(10), commitMessage(10, 18), beginMessage(20), outboxRelation(), outboxRow("a", "k"), outboxRow("b", "k"), outboxRow("c", "k")},
+			want:     []string{" end 0/12", "a@0/14#0 b@0/14#1 c@0/14#2 end 0/0"},
 		},
 		"a split transaction that ends with its part": {
 			change:   small,
@@ -245,6 +257,41 @@ func TestATypeThatChangesWithinATransactionIsNoTrap(t *testing.T) {
 	}
 }
 
+func TestAChangedTypeHaltsOnALaterConnectionToo(t *testing.T) {
+	t.Parallel()
+	retyped := outboxColumns()
+	retyped[4].TypeOID = 25
+	changed := relationMessage(outboxOID, "public", "outbox_events", retyped...)
+	f := newFeed(t, nil)
+	f.must(beginMessage(10), outboxRelation(), outboxRow("a", "k"), commitMessage(10, 18))
+	for range 2 { // the halt itself settles nothing
+		f = f.reconnected()
+		err := f.send(beginMessage(20), changed, outboxRow("b", "k"), commitMessage(20, 28))
+		var halt *relay.HaltError
+		if !errors.As(err, &halt) || halt.Cause != relay.ColumnMissing || halt.From != 20 {
+			t.Errorf("data of a changed column on a new connection = %v, want a halt of cause column_missing at 0/14", err)
+		}
+	}
+	newFeed(t, nil).must(beginMessage(20), changed, outboxRow("b", "k"), commitMessage(20, 28)) // another process
+}
+
+func TestALogThatIsReadAgainMayHoldOlderColumns(t *testing.T) {
+	t.Parallel()
+	retyped := outboxColumns()
+	retyped[4].TypeOID = 25
+	changed := relationMessage(outboxOID, "public", "outbox_events", retyped...)
+	f := newFeed(t, nil)
+	first := [][]byte{beginMessage(10), outboxRelation(), outboxRow("a", "k"), changed, outboxRow("b", "k"), commitMessage(10, 18)}
+	f.must(first...)
+	f = f.reconnected()
+	f.must(first...)
+	f.must(beginMessage(20), outboxRow("c", "k"), commitMessage(20, 28))
+	var halt *relay.HaltError
+	if err := f.send(beginMessage(30), outboxRelation()); !errors.As(err, &halt) {
+		t.Errorf("data of the older columns behind the newer = %v, want a halt", err)
+	}
+}
+
 func TestRowsOutliveTheirFrames(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t, nil)
@@ -262,11 +309,15 @@ func TestRowsOutliveTheirFrames(t *testing.T) {
 }
 
 func FuzzStream(f *testing.F) {
-	var all []byte
-	for _, m := range recorded(f) {
-		all = append(append(all, byte(len(m)>>8), byte(len(m))), m...)
+	add := func(messages ...[]byte) {
+		var all []byte
+		for _, m := range messages {
+			all = append(append(all, byte(len(m)>>8), byte(len(m))), m...)
+		}
+		f.Add(all)
 	}
-	f.Add(all)
+	add(recorded(f)...)
+	add(beginMessage(10), commitMessage(10, 18), beginMessage(20), outboxRelation(), outboxRow("a", "k"), outboxRow("b", "k"), outboxRow("c", "k"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		f := newFeed(t, func(c *Config) { c.BatchEvents = 2 })
 		last := relay.Position{}
@@ -286,6 +337,9 @@ func FuzzStream(f *testing.F) {
 				}
 				if uint64(b.end) > f.received.Load() {
 					t.Fatalf("batch ends at %s, above what was received", b.end)
+				}
+				if n := len(b.events); f.open && n > 0 && b.events[n-1].Position.Commit == f.commitLSN && b.end != 0 {
+					t.Fatalf("batch ends at %s inside transaction %s", b.end, f.commitLSN)
 				}
 				for _, e := range b.events {
 					if e.Position.Commit == last.Commit && e.Position.Index != last.Index+1 {

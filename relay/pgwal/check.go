@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/walpost/walpost/record"
 	"github.com/walpost/walpost/relay"
 )
 
@@ -17,7 +18,7 @@ func (c Config) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
-	return conn, explainConnect(err)
+	return conn, explainConnect(err, fmt.Sprintf("grant connect on database %s to %s", quoteIdentifier(cfg.Database), quoteIdentifier(cfg.User)))
 }
 
 // closeConn closes politely but not for long. The connection is not needed any more, so its error is dropped.
@@ -58,10 +59,11 @@ func (c Config) checkPublished(ctx context.Context, conn *pgx.Conn, known uint32
 		return target{}, err
 	}
 	var inserts, everything, holds bool
+	var filter string
 	err = conn.QueryRow(ctx, `
-		select p.pubinsert, p.puballtables, exists (
-			select from pg_publication_tables t where t.pubname = p.pubname and t.schemaname = $2 and t.tablename = $3)
-		from pg_publication p where p.pubname = $1`, c.Publication, t.schema, t.name).Scan(&inserts, &everything, &holds)
+		select p.pubinsert, p.puballtables, t.pubname is not null, coalesce(to_jsonb(t)->>'rowfilter', '')
+		from pg_publication p left join pg_publication_tables t on t.pubname = p.pubname and t.schemaname = $2 and t.tablename = $3
+		where p.pubname = $1`, c.Publication, t.schema, t.name).Scan(&inserts, &everything, &holds, &filter)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return target{}, &relay.HaltError{
@@ -78,11 +80,40 @@ func (c Config) checkPublished(ctx context.Context, conn *pgx.Conn, known uint32
 		return target{}, c.unpublished(fmt.Errorf("publication %q does not publish table %s.%s under its own name", c.Publication, t.schema, t.name),
 			fmt.Sprintf("alter publication %s add table %s, and for a partitioned table set (publish_via_partition_root = true)",
 				quoteIdentifier(c.Publication), t.sql()))
+	case filter != "":
+		return target{}, c.unpublished(fmt.Errorf("publication %q keeps back rows of table %s.%s by its row filter %s", c.Publication, t.schema, t.name, filter),
+			c.publishWhole(t)+"; rows that it kept back are never sent: compare the table with the topic")
 	case known != 0 && t.oid != known && !everything:
 		return target{}, c.unpublished(fmt.Errorf("table %s.%s was dropped and created again: rows may have been written while it was not published", t.schema, t.name),
 			"compare the table with the topic, then start the relay again")
 	}
 	return t, nil
+}
+
+// checkColumns is a *relay.HaltError when the publication keeps back a column that the mapping needs. One that the table has lost is none here:
+// the log tells, behind what was committed before.
+func (c Config) checkColumns(ctx context.Context, conn *pgx.Conn, t target) error {
+	var o Outbox
+	if err := c.readColumns(ctx, conn, t, &o); err != nil {
+		return err
+	}
+	_, err := c.Mapping.Resolve(o.Columns)
+	var missing *record.MissingColumnError
+	if !errors.As(err, &missing) {
+		return nil
+	}
+	var there bool
+	err = conn.QueryRow(ctx, "select exists (select from pg_attribute where attrelid = $1 and attname = $2 and attnum > 0 and not attisdropped)", t.oid, missing.Column).Scan(&there)
+	if err != nil || !there {
+		return wrap(err, "look for column "+missing.Column)
+	}
+	return c.unpublished(fmt.Errorf("publication %q keeps back column %q of table %s.%s", c.Publication, missing.Column, t.schema, t.name), c.publishWhole(t))
+}
+
+// publishWhole publishes all rows and columns of the table. It is one transaction, since rows written between two would be skipped.
+func (c Config) publishWhole(t target) string {
+	p := quoteIdentifier(c.Publication)
+	return fmt.Sprintf("begin; alter publication %s drop table %s; alter publication %s add table %s; commit", p, t.sql(), p, t.sql())
 }
 
 func (c Config) unpublished(err error, hint string) error {

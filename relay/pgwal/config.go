@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,18 +109,27 @@ func (c Config) parseURL() (*pgx.ConnConfig, error) {
 	}
 	cfg.ConnectTimeout = c.ConnectTimeout
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-	for name, value := range map[string]string{
+	fixed := map[string]string{
 		"application_name":    "walpost",
 		"client_encoding":     "UTF8",
 		"client_min_messages": "notice",
 		"DateStyle":           "ISO",
 		"IntervalStyle":       "postgres",
+		"TimeZone":            "UTC",
 		"bytea_output":        "hex",
 		"extra_float_digits":  "1",
-		"statement_timeout":   "0", // making a slot waits for other transactions
+		"lc_monetary":         "C",
+		"row_security":        "off", // a row that is hidden from us must be an error, not one row less
+		"statement_timeout":   "0",   // making a slot waits for other transactions
 		"wal_sender_timeout":  strconv.FormatInt(c.SenderTimeout.Milliseconds(), 10),
-	} {
-		cfg.RuntimeParams[name] = value
 	}
+	for name := range cfg.RuntimeParams { // the server ignores their case
+		for own := range fixed {
+			if strings.EqualFold(name, own) {
+				delete(cfg.RuntimeParams, name)
+			}
+		}
+	}
+	maps.Copy(cfg.RuntimeParams, fixed)
 	return cfg, nil
 }

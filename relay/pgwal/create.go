@@ -2,10 +2,7 @@ package pgwal
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +40,13 @@ func (c Config) createSlot(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	var there bool // looked for first: the rows that a new slot would skip are the old one's matter
+	if err := conn.QueryRow(ctx, "select exists (select from pg_replication_slots where slot_name = $1)", c.Slot).Scan(&there); err != nil {
+		return fmt.Errorf("look for slot %s: %w", c.Slot, err)
+	}
+	if there {
+		return fmt.Errorf("slot %s: %w", c.Slot, ErrSlotExists)
+	}
 	c.Logger.Info("the relay creates its replication slot, which waits for open writing transactions", "slot", c.Slot)
 	trial := fmt.Sprintf("walpost_trial_%d", conn.PgConn().PID()) // goes with the connection
 	if _, err := conn.Exec(ctx, "select pg_create_logical_replication_slot($1, 'pgoutput', true)", trial); err != nil {
@@ -56,7 +60,7 @@ func (c Config) createSlot(ctx context.Context, conn *pgx.Conn) error {
 		return &relay.HaltError{
 			Cause: relay.SlotMissing,
 			Err:   fmt.Errorf("slot %s: %w, and a new one would skip rows that are already in %s, at least %d", c.Slot, ErrNoSlot, c.Table, skipped),
-			Hint:  "walpost slot create --skip-existing, if those rows were published before or are not wanted",
+			Hint:  c.createCommand("--skip-existing") + ", if those rows were published before or are not wanted",
 		}
 	}
 	_, err = conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, false)", trial, c.Slot)
@@ -120,39 +124,16 @@ func waitVisible(ctx context.Context, conn *pgx.Conn) error {
 
 // peek is the set of ids that come out of the slot, which stays where it is.
 func (c Config) peek(ctx context.Context, conn *pgx.Conn, t target, slot string) (map[string]bool, error) {
-	rows, err := conn.Query(ctx, `select data from pg_logical_slot_peek_binary_changes($1, null, null, 'proto_version', '1', 'publication_names', $2)`,
-		slot, quoteIdentifier(c.Publication))
-	if err != nil {
-		return nil, fmt.Errorf("look into slot %s: %w", slot, err)
-	}
-	messages, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		return nil, fmt.Errorf("look into slot %s: %w", slot, err)
-	}
-	c.QueueBytes, c.BatchBytes, c.BatchEvents = math.MaxInt64, math.MaxInt64, math.MaxInt
-	queue := newQueue(c, new(atomic.Int64))
-	feed := newAssembler(c, t, queue)
-	for _, m := range messages {
-		if len(m) == 0 {
-			return nil, fmt.Errorf("look into slot %s: %w", slot, errShort)
-		}
-		if err := feed.data(m); err != nil {
-			return nil, err
-		}
-	}
 	ids := make(map[string]bool)
-	for _, b := range queue.queued {
-		for i := range b.events {
-			ids[b.events[i].ID()] = true
-		}
-	}
-	return ids, nil
+	return ids, c.peekEvents(ctx, conn, t, slot, func(ev *relay.Event) { ids[ev.ID()] = true })
 }
 
 func (c Config) explainCreate(err error) error {
 	switch code(err) {
 	case "42710":
 		return fmt.Errorf("slot %s: %w", c.Slot, ErrSlotExists)
+	case "42501":
+		return &relay.SlowRetry{Err: fmt.Errorf("create slot %s: the user lacks a right: alter role … replication: %w", c.Slot, err), After: authPause}
 	case "53400":
 		return fmt.Errorf("create slot %s: all replication slots are in use, and two more are needed for a moment; raise max_replication_slots or drop one: %w", c.Slot, err)
 	}
@@ -164,5 +145,8 @@ func (c Config) explainTrial(err error) error {
 	if code(err) != "42501" {
 		return fmt.Errorf("read table %s: %w", c.Table, err)
 	}
-	return c.missingSlot(errors.Join(fmt.Errorf("slot %s: %w, and whether a new one would skip rows cannot be found out", c.Slot, ErrNoSlot), err))
+	return &relay.HaltError{
+		Cause: relay.SlotMissing, Err: fmt.Errorf("slot %s: %w, and whether a new one would skip rows cannot be found out: %w", c.Slot, ErrNoSlot, err),
+		Hint: c.createCommand() + ", as a user that may read all rows of the table",
+	}
 }

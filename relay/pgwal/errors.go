@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,13 +34,14 @@ func wrap(err error, what string) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// explainConnect says what to do about a refused connection, and slows down where hurry does harm.
-func explainConnect(err error) error {
+// explainConnect says what to do about a refused connection, and slows down where hurry does harm. right is the statement that gives the user
+// the right to make it.
+func explainConnect(err error, right string) error {
 	switch code(err) {
 	case "28000", "28P01":
 		return &relay.SlowRetry{Err: fmt.Errorf("PostgreSQL refuses the user: look at user, password and pg_hba.conf: %w", err), After: authPause}
 	case "42501":
-		return &relay.SlowRetry{Err: fmt.Errorf("the user may not replicate: alter role … replication: %w", err), After: authPause}
+		return &relay.SlowRetry{Err: fmt.Errorf("the user lacks a right: %s: %w", right, err), After: authPause}
 	case "53300":
 		return &relay.SlowRetry{Err: fmt.Errorf("PostgreSQL has no connection left: look at max_connections and max_wal_senders: %w", err), After: 5 * time.Second}
 	}
@@ -55,7 +58,7 @@ func (c Config) explainStart(ctx context.Context, admin *pgx.Conn, err error) er
 	case "55000": // several causes share it; the catalog knows which
 		slot, readErr := c.readSlot(ctx, admin)
 		if readErr == nil {
-			readErr = slot.check()
+			readErr = slot.Check()
 		}
 		if readErr != nil {
 			return errors.Join(readErr, err)
@@ -64,18 +67,45 @@ func (c Config) explainStart(ctx context.Context, admin *pgx.Conn, err error) er
 	return err
 }
 
-// explainStream explains an error that ended the stream during the transaction at lsn.
-func (c Config) explainStream(err error, lsn relay.LSN) error {
+// explainStream explains an error that ended the stream behind received.
+func (c Config) explainStream(err error, received relay.LSN) error {
 	if code(err) == "42704" {
-		return c.olderThanPublication(lsn, err)
+		return c.olderThanPublication(received, err)
 	}
 	return wrap(err, "the server ended the stream")
 }
 
-// olderThanPublication is the halt for rows that were written while there was no publication: a slot reads the catalog as it was then.
-func (c Config) olderThanPublication(lsn relay.LSN, err error) error {
+// olderThanPublication is the halt for rows that were written while there was no publication: a slot reads the catalog as it was then. They lie
+// behind received, and all before it is published.
+func (c Config) olderThanPublication(received relay.LSN, err error) error {
 	return &relay.HaltError{
-		Cause: relay.PublicationMissing, From: lsn, Err: fmt.Errorf("publication %q did not exist when a row was written: %w", c.Publication, err),
-		Hint: "walpost migrate up; if the publication is younger than slot " + c.Slot + ", walpost slot drop and walpost slot create --skip-existing as well",
+		Cause: relay.PublicationMissing, From: received,
+		Err: fmt.Errorf("publication %q did not exist when a row behind this position was written: %w", c.Publication, err),
+		Hint: fmt.Sprintf("walpost migrate up; no publication helps slot %s past that row, so then %s and %s, which skips it and all rows behind it: "+
+			"append those of the outbox table again that are not on the topic", c.Slot, c.dropCommand(), c.createCommand("--skip-existing")),
 	}
+}
+
+// dropCommand and createCommand are commands as this configuration needs them; what is the default is left out.
+func (c Config) dropCommand() string {
+	return "walpost slot drop" + flag("slot", c.Slot, Config{}.withDefaults().Slot)
+}
+
+func (c Config) createCommand(options ...string) string {
+	d := Config{}.withDefaults()
+	return strings.Join(append([]string{"walpost slot create"}, options...), " ") +
+		flag("slot", c.Slot, d.Slot) + flag("table", c.Table, d.Table) + flag("publication", c.Publication, d.Publication)
+}
+
+var plainWord = regexp.MustCompile(`^[\w.-]+$`)
+
+// flag is a flag as a shell takes it.
+func flag(name, value, standard string) string {
+	switch {
+	case value == standard:
+		return ""
+	case plainWord.MatchString(value):
+		return " --" + name + " " + value
+	}
+	return " --" + name + " '" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }

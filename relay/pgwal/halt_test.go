@@ -56,6 +56,12 @@ func TestWhatIsWrongAtTheStartHalts(t *testing.T) {
 		"a publication without the table": {
 			sql: "alter publication walpost_outbox drop table outbox_events", cause: relay.TableUnpublished, says: `add table "public"."outbox_events"`,
 		},
+		"a publication with a row filter": {
+			sql: "alter publication walpost_outbox set table outbox_events where (aggregate_type = 'thing')", cause: relay.TableUnpublished, says: "row filter",
+		},
+		"a publication of some columns": {
+			sql: "alter publication walpost_outbox set table outbox_events (id, event_type, payload)", cause: relay.TableUnpublished, says: `keeps back column "aggregate_id"`,
+		},
 		"a publication of the partitions": {
 			sql: "alter publication walpost_outbox set (publish_via_partition_root = false)", cause: relay.TableUnpublished, says: "publish_via_partition_root",
 		},
@@ -123,6 +129,95 @@ func TestAPublicationThatChangesWhileItIsReadHalts(t *testing.T) {
 	}
 }
 
+func TestAFilterIsTakenOffAsTheHaltSays(t *testing.T) {
+	t.Parallel()
+	for name, list := range map[string]string{"a row filter": "where (aggregate_type = 'other')", "a list of columns": "(id, payload)"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := migrated(t)
+			src := d.source(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond })
+			s := open(t, src)
+			d.exec(t, "create table other (); alter publication walpost_outbox add table other")
+			d.exec(t, "begin; alter publication walpost_outbox drop table outbox_events; alter publication walpost_outbox add table outbox_events "+list+"; commit")
+			_, err := next(t, s)
+			wantHalt(t, "Next", err, relay.TableUnpublished, "keeps back")
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var halt *relay.HaltError
+			errors.As(err, &halt)
+			mend, _, _ := strings.Cut(halt.Hint, "; rows that")
+			d.exec(t, mend)
+			var tables int
+			d.scan(t, "select count(*) from pg_publication_tables where pubname = 'walpost_outbox'", nil, &tables)
+			if tables != 2 {
+				t.Errorf("publication has %d tables after %q, want both", tables, mend)
+			}
+			eventually(t, "the slot to be free", func() bool {
+				s, err = src.Open(t.Context())
+				return !errors.Is(err, relay.ErrStandby)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }() // a test of reading
+			d.exec(t, insert("a"))
+			if diff := cmp.Diff([]string{"a"}, keys(read(t, s, 1))); diff != "" {
+				t.Errorf("keys (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What the server refuses is not what was committed before it, and the way out of the halt may be the end of the slot.
+func TestAHaltByTheServerComesBehindWhatWasCommittedBefore(t *testing.T) {
+	t.Parallel()
+	d := migrated(t)
+	d.exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", d.slot)
+	var want []string
+	for n := range 200 {
+		want = append(want, fmt.Sprint(n))
+		d.exec(t, insert(want[n]))
+	}
+	d.exec(t, "drop publication walpost_outbox")
+	d.exec(t, insert("lost to this slot"))
+	d.exec(t, "create publication walpost_outbox for table outbox_events with (publish = 'insert', publish_via_partition_root = true)")
+	var last string
+	d.scan(t, "select pg_current_wal_lsn()::text", nil, &last)
+	s := open(t, d.source(t, nil))
+	eventually(t, "the server to end the stream, or PostgreSQL 18 to send all it has", func() (sent bool) {
+		d.scan(t, `select not s.active or coalesce(r.sent_lsn >= $2::text::pg_lsn, false)
+			from pg_replication_slots s left join pg_stat_replication r on r.pid = s.active_pid where s.slot_name = $1`, []any{d.slot, last}, &sent)
+		return sent
+	})
+	var got []string
+	var end relay.LSN
+	var err error
+	for {
+		var b relay.Batch
+		if b, err = next(t, s); err != nil {
+			break
+		}
+		got, end = append(got, keys(b.Events)...), b.End
+		s.Confirm(end)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("keys before the halt (-want +got):\n%s", diff)
+	}
+	wantHalt(t, "Next", err, relay.PublicationMissing, "walpost slot drop --slot "+d.slot)
+	var halt *relay.HaltError
+	if errors.As(err, &halt) && halt.From < end {
+		t.Errorf("halt is about what lies behind %s, want behind %s, the last that was sent", halt.From, end)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close = %v, want no error", err)
+	}
+	eventually(t, "the slot behind all that was published", func() bool { return d.confirmed(t) >= end })
+	if b, err := next(t, open(t, d.source(t, nil))); err == nil {
+		t.Errorf("Next after another start = %q, want the halt and nothing again", keys(b.Events))
+	}
+}
+
 // A slot reads the catalog as it was when a row was written: a publication that comes later does not help. PostgreSQL 18 skips such rows with a
 // warning, older versions refuse to go on.
 func TestASlotOlderThanItsPublicationHalts(t *testing.T) {
@@ -134,7 +229,7 @@ func TestASlotOlderThanItsPublicationHalts(t *testing.T) {
 	d.exec(t, "create publication walpost_outbox for table outbox_events with (publish = 'insert', publish_via_partition_root = true)")
 	s := open(t, d.source(t, nil))
 	_, err := next(t, s)
-	wantHalt(t, "Next", err, relay.PublicationMissing, "walpost slot drop")
+	wantHalt(t, "Next", err, relay.PublicationMissing, "walpost slot drop --slot "+d.slot)
 }
 
 func TestALostSlotHaltsAndNamesTheGap(t *testing.T) {
@@ -207,43 +302,6 @@ func TestAServerWithoutLogicalLogHalts(t *testing.T) {
 	}
 	_, err = src.Open(t.Context())
 	wantHalt(t, "Open", err, relay.SlotMissing, "wal_level")
-}
-
-func TestRefusedCredentialsAreNotTriedInAHurry(t *testing.T) {
-	t.Parallel()
-	d := migrated(t)
-	role := "plain_" + d.slot
-	d.exec(t, fmt.Sprintf("create role %s login", role))
-	t.Cleanup(func() { _, _ = d.Exec(t.Context(), "drop role "+role) }) // best effort: the server goes anyway
-	d.exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", d.slot)
-	_, err := d.source(t, func(c *pgwal.Config) { c.URL = asRole(d, role) }).Open(t.Context())
-	var slow *relay.SlowRetry
-	if !errors.As(err, &slow) || slow.After < time.Minute || !strings.Contains(err.Error(), "alter role") {
-		t.Errorf("Open without REPLICATION = %v, want a SlowRetry that says what to grant", err)
-	}
-}
-
-func asRole(d database, role string) string {
-	c := d.Config().ConnConfig
-	return fmt.Sprintf("postgres://%s@%s:%d/%s?sslmode=disable", role, c.Host, c.Port, c.Database)
-}
-
-func TestAReplicationRoleNeedsNoRightOnAnyTable(t *testing.T) {
-	t.Parallel()
-	d := migrated(t)
-	role := "relay_" + d.slot
-	d.exec(t, fmt.Sprintf("create role %s login replication", role))
-	as := func(c *pgwal.Config) { c.URL = asRole(d, role) }
-	_, err := d.source(t, as).Open(t.Context())
-	wantHalt(t, "Open without a slot", err, relay.SlotMissing, "walpost slot create")
-	if err := pgwal.CreateSlot(t.Context(), pgwal.Config{URL: d.url, Slot: d.slot}); err != nil {
-		t.Fatal(err)
-	}
-	s := open(t, d.source(t, as))
-	d.exec(t, insert("a"))
-	if diff := cmp.Diff([]string{"a"}, keys(read(t, s, 1))); diff != "" {
-		t.Errorf("keys (-want +got):\n%s", diff)
-	}
 }
 
 func TestAServerThatIsAwayIsAPassingError(t *testing.T) {

@@ -23,13 +23,14 @@ type queue struct {
 	full  atomic.Bool   // put waits for room
 	ready chan struct{} // capacity 1: there may be something for next
 	space chan struct{} // capacity 1: there may be room for put
-	ended chan struct{} // closed by fail
+	ended chan struct{} // closed with the first error: put takes nothing any more
 
 	mu     sync.Mutex // guards what follows
 	queued []batch
 	bytes  int64 // queued and handed out
 	handed int64 // of the batch handed out last
-	err    error // why the queue ends: at once if ended is closed, else behind what is queued
+	err    error // why the queue ends, behind what is queued
+	failed bool  // what was queued has been dropped
 }
 
 type batch struct {
@@ -152,25 +153,45 @@ func (q *queue) add(n int64) {
 func (q *queue) finish(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.err == nil {
-		q.err = err
-		signal(q.ready)
+	q.end(err)
+}
+
+// lose ends the queue at once and drops what is in it, unless it has ended already: a cause found before counts more than the connection that
+// was lost on the way there.
+func (q *queue) lose(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.end(err) {
+		q.drop()
 	}
 }
 
-// fail ends the queue at once and drops what is in it.
+// fail ends the queue at once, whatever ended it before, and drops what is in it.
 func (q *queue) fail(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	select {
-	case <-q.ended:
+	if q.failed {
 		return
-	default:
+	}
+	q.end(err)
+	q.err = err
+	q.drop()
+}
+
+// end is called with the mutex held. It returns false when the queue has ended before.
+func (q *queue) end(err error) bool {
+	if q.err != nil {
+		return false
 	}
 	q.err = err
-	q.queued, q.handed = nil, 0
-	q.add(-q.bytes)
 	close(q.ended)
+	return true
+}
+
+// drop is called with the mutex held.
+func (q *queue) drop() {
+	q.queued, q.handed, q.failed = nil, 0, true
+	q.add(-q.bytes)
 }
 
 // signal wakes whoever waits on c, now or later.

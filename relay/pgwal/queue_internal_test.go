@@ -121,6 +121,40 @@ func TestAQueueEndsBehindWhatItHoldsOrAtOnce(t *testing.T) {
 	if got := total.Load(); got != 0 {
 		t.Errorf("bytes in a failed queue = %d, want 0", got)
 	}
+	if b, err := q.next(t.Context()); !errors.Is(err, errOver) {
+		t.Errorf("next of a failed queue that was advanced = %v, %v, want the error of fail", b.end, err)
+	}
+}
+
+func TestWhatIsLostOnTheWayToAnEndChangesNothing(t *testing.T) {
+	t.Parallel()
+	q, _ := smallQueue()
+	q.put(part(10, 1))
+	q.finish(errOver)
+	q.lose(errShort)
+	q.advance(9)
+	if b, err := q.next(t.Context()); err != nil || b.end != 1 {
+		t.Errorf("next after finish and lose = %v, %v, want what was queued", b.end, err)
+	}
+	if _, err := q.next(t.Context()); !errors.Is(err, errOver) {
+		t.Errorf("next = %v, want the error of finish", err)
+	}
+
+	q, total := smallQueue()
+	q.put(part(10, 1))
+	q.lose(errOver)
+	q.finish(errShort)
+	if b, err := q.next(t.Context()); !errors.Is(err, errOver) || total.Load() != 0 {
+		t.Errorf("next after lose = %v, %v with %d bytes queued, want its error and nothing else", b.end, err, total.Load())
+	}
+
+	q, total = smallQueue()
+	q.put(part(10, 1))
+	q.finish(errOver)
+	q.fail(errShort)
+	if b, err := q.next(t.Context()); !errors.Is(err, errShort) || total.Load() != 0 {
+		t.Errorf("next after finish and fail = %v, %v with %d bytes queued, want the error of fail and nothing else", b.end, err, total.Load())
+	}
 }
 
 func TestFailWakesWhoeverWaits(t *testing.T) {
@@ -145,5 +179,16 @@ func TestFailWakesWhoeverWaits(t *testing.T) {
 		}()
 		synctest.Wait()
 		q.fail(errOver)
+
+		q, _ = smallQueue()
+		q.put(part(100, 1))
+		refused := false
+		go func() { refused = !q.put(part(1, 2)) }()
+		synctest.Wait()
+		q.finish(errOver)
+		synctest.Wait()
+		if !refused {
+			t.Error("put waits for room in a queue that has ended")
+		}
 	})
 }

@@ -194,7 +194,7 @@ func TestADroppedColumnHaltsBehindWhatCameBefore(t *testing.T) {
 	}
 }
 
-func TestAChangedTypeHaltsOnce(t *testing.T) {
+func TestAChangedTypeHaltsUntilTheRelayIsStartedAgain(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
 	src := d.source(t, nil)
@@ -215,8 +215,77 @@ func TestAChangedTypeHaltsOnce(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"behind"}, keys(read(t, open(t, src), 1))); diff != "" {
+	s = open(t, src) // as after a lost connection
+	if _, err = next(t, s); !errors.As(err, &halt) || halt.Cause != relay.ColumnMissing {
+		t.Fatalf("Next on the next connection = %v, want a halt of cause column_missing", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"behind"}, keys(read(t, open(t, d.source(t, nil)), 1))); diff != "" {
 		t.Errorf("keys after a new start (-want +got):\n%s", diff)
+	}
+}
+
+func TestARowThatCannotBePublishedIsLeftOutAsTheHaltSays(t *testing.T) {
+	t.Parallel()
+	d := migrated(t)
+	d.exec(t, "alter table outbox_events drop constraint outbox_events_event_type_topic")
+	src := d.source(t, nil)
+	s := open(t, src)
+	d.exec(t, insert("before"))
+	d.exec(t, "begin;"+insert("with it")+strings.ReplaceAll(insert("bad"), "'things'", "'no topic'")+"commit")
+	d.exec(t, insert("behind"))
+	b, err := next(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Confirm(b.End)
+	_, err = next(t, s)
+	wantHalt(t, "Next", err, relay.Unpublishable, "no topic")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, skip, found := strings.Cut(err.Error(), "leave that transaction out with ")
+	skip, _, ends := strings.Cut(skip, " and start")
+	if !found || !ends {
+		t.Fatalf("Next = %v, want a statement to run", err)
+	}
+	eventually(t, "the statement of the hint", func() bool {
+		_, err := d.Exec(t.Context(), skip)
+		return err == nil
+	})
+	if diff := cmp.Diff([]string{"behind"}, keys(read(t, open(t, src), 1))); diff != "" {
+		t.Errorf("keys behind the transaction left out (-want +got):\n%s", diff)
+	}
+}
+
+// Types that users made are published as the text that the session gives them, so the session must not depend on what the database has set.
+func TestNoSettingOfTheDatabaseChangesAnEvent(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	d := database{Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t)}
+	d.exec(t, `create domain moment as timestamptz; create domain span as interval; create domain ratio as float8; create domain price as money;
+		create table outbox (id text primary key, at moment, lasts span, ratio ratio, price price, payload bytea);
+		create publication walpost_outbox for table outbox with (publish = 'insert')`)
+	for _, setting := range []string{
+		"timezone = 'Asia/Tokyo'", "datestyle = 'SQL, DMY'", "intervalstyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "client_encoding = 'LATIN1'",
+	} {
+		d.set(t, setting)
+	}
+	s := open(t, d.source(t, func(c *pgwal.Config) {
+		c.Table, c.Mapping = "outbox", record.Mapping{Key: "id", Topic: "things", Placed: []string{"at", "lasts", "ratio", "price"}}
+	}))
+	d.exec(t, `insert into outbox values ('é', '2026-11-23 20:00:00+00', '1 day 2 hours', 0.1::float8 + 0.2::float8, 12.5::numeric::money, '\x00ff')`)
+	want := record.Record{Topic: "things", Key: []byte("é"), Value: []byte{0, 0xff}, Headers: []record.Header{
+		{Key: "id", Value: []byte("é")},
+		{Key: "at", Value: []byte("2026-11-23 20:00:00+00")},
+		{Key: "lasts", Value: []byte("1 day 02:00:00")},
+		{Key: "ratio", Value: []byte("0.30000000000000004")},
+		{Key: "price", Value: []byte("$12.50")},
+	}}
+	if diff := cmp.Diff(want, read(t, s, 1)[0].Record); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
 	}
 }
 

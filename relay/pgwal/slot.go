@@ -1,6 +1,7 @@
 package pgwal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type SlotStatus struct {
 	ThisDatabase bool
 	Active       bool // somebody streams from it
 	ActivePID    int32
+	ActiveName   string // application_name of who streams: walpost, Debezium Streaming
 
 	WALStatus          string // reserved, extended, unreserved or lost
 	InvalidationReason string // why it is lost, from PostgreSQL 17; else empty
@@ -36,6 +38,8 @@ type SlotStatus struct {
 
 	SafeBytes     *int64     // what may still be written before the slot is in danger; nil: no limit is set
 	InactiveSince *time.Time // from PostgreSQL 17; else nil
+
+	again string // the commands that make the slot anew
 }
 
 // RetainedBytes is how much log the server keeps because of the slot.
@@ -51,8 +55,8 @@ func distance(from, to relay.LSN) int64 {
 	return int64(to - from)
 }
 
-// check returns a *relay.HaltError when the slot cannot be streamed from.
-func (s SlotStatus) check() error {
+// Check returns a *relay.HaltError when the slot cannot be streamed from. That somebody else does is no such error.
+func (s SlotStatus) Check() error {
 	switch {
 	case !s.ThisDatabase:
 		return &relay.HaltError{
@@ -67,7 +71,7 @@ func (s SlotStatus) check() error {
 	case s.lost():
 		return &relay.HaltError{
 			Cause: relay.SlotLost, From: s.Confirmed, To: s.Current, Err: fmt.Errorf("slot %s is lost (%s)", s.Name, s.lostReason()),
-			Hint: "find the rows of that stretch in the outbox table, then walpost slot drop and walpost slot create --skip-existing",
+			Hint: "find the rows of that stretch in the outbox table, then " + cmp.Or(s.again, "walpost slot drop and walpost slot create --skip-existing"),
 		}
 	}
 	return nil
@@ -146,15 +150,15 @@ func withConn(ctx context.Context, cfg Config, fn func(Config, *pgx.Conn) error)
 
 // readSlot asks by way of JSON for the columns that older servers lack.
 func (c Config) readSlot(ctx context.Context, conn *pgx.Conn) (SlotStatus, error) {
-	s := SlotStatus{Name: c.Slot}
+	s := SlotStatus{Name: c.Slot, again: c.dropCommand() + " and " + c.createCommand("--skip-existing")}
 	err := conn.QueryRow(ctx, `
 		select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = current_database(), false), s.active, coalesce(s.active_pid, 0),
-			coalesce(s.wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', ''),
+			coalesce((select a.application_name from pg_stat_activity a where a.pid = s.active_pid), ''), coalesce(s.wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', ''),
 			s.confirmed_flush_lsn::text, s.restart_lsn::text,
 			(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text,
 			s.safe_wal_size, (to_jsonb(s)->>'inactive_since')::timestamptz
 		from pg_replication_slots s where s.slot_name = $1`, c.Slot).Scan(
-		&s.Plugin, &s.Database, &s.ThisDatabase, &s.Active, &s.ActivePID, &s.WALStatus, &s.InvalidationReason,
+		&s.Plugin, &s.Database, &s.ThisDatabase, &s.Active, &s.ActivePID, &s.ActiveName, &s.WALStatus, &s.InvalidationReason,
 		&s.Confirmed, &s.Restart, &s.Current, &s.SafeBytes, &s.InactiveSince)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, fmt.Errorf("slot %s: %w", c.Slot, ErrNoSlot)
@@ -165,6 +169,6 @@ func (c Config) readSlot(ctx context.Context, conn *pgx.Conn) (SlotStatus, error
 func (c Config) missingSlot(err error) error {
 	return &relay.HaltError{
 		Cause: relay.SlotMissing, Err: err,
-		Hint: "walpost slot create; if events were published through this slot before, compare the outbox table with the topic first",
+		Hint: c.createCommand() + "; if events were published through this slot before, compare the outbox table with the topic first",
 	}
 }

@@ -25,6 +25,7 @@ func TestSlotCommands(t *testing.T) {
 	if err := pgwal.CreateSlot(t.Context(), d.config()); err != nil {
 		t.Fatalf("CreateSlot = %v, want no error", err)
 	}
+	d.exec(t, insert("a row that the slot sends and a second one would skip"))
 	for name, create := range map[string]func() error{
 		"CreateSlot":         func() error { return pgwal.CreateSlot(t.Context(), d.config()) },
 		"CreateSlotSkipping": func() error { return pgwal.CreateSlotSkipping(t.Context(), d.config()) },

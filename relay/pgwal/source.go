@@ -25,7 +25,9 @@ import (
 type Source struct {
 	cfg      Config
 	buffered atomic.Int64
-	streamed atomic.Bool // a stream was open: from then on a missing slot means lost events
+	streamed atomic.Bool   // a stream was open: from then on a missing slot means lost events
+	freshAt  atomic.Uint64 // where the slot stood when nothing had been decoded through it; zero: not known
+	layouts  layouts       // of the stream that is open
 }
 
 // New checks the configuration; it connects to nothing.
@@ -34,27 +36,85 @@ func New(cfg Config) (*Source, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("pgwal: %w", err)
 	}
-	return &Source{cfg: cfg}, nil
+	return &Source{cfg: cfg, layouts: make(layouts)}, nil
 }
 
 // BufferedBytes is the size of the events that were received and not yet published. It is safe for concurrent use.
 func (s *Source) BufferedBytes() int64 { return s.buffered.Load() }
 
-// Open checks database, publication and slot, takes hold of the slot and begins to receive.
+// Prepare checks database, publication and slot, as Open does. It reads nothing from the slot.
 //
 // A slot that does not exist is created when that skips no committed row (see CreateSlot), unless Config.RequireSlot is set or this Source
-// has streamed from the slot before.
+// has streamed from the slot before. Creating it waits for as long as writing transactions are open; all else is bounded by a few times
+// Config.ConnectTimeout.
+func (s *Source) Prepare(ctx context.Context) error {
+	admin, err := s.cfg.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, admin)
+	_, err = s.prepare(ctx, admin)
+	return err
+}
+
+// Open does what Prepare does, takes hold of the slot and begins to receive.
 func (s *Source) Open(ctx context.Context) (relay.Stream, error) {
 	admin, err := s.cfg.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer closeConn(ctx, admin)
-	target, err := s.cfg.checkPublished(ctx, admin, 0)
+	target, err := s.prepare(ctx, admin)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ensureSlot(ctx, admin); err != nil {
+	return s.start(ctx, admin, target)
+}
+
+// prepare returns the outbox table once the slot can be streamed from, as far as the catalog knows.
+func (s *Source) prepare(ctx context.Context, admin *pgx.Conn) (target, error) {
+	t, missing, err := s.look(ctx, admin)
+	if missing {
+		if err = s.cfg.createSlot(ctx, admin); errors.Is(err, ErrSlotExists) { // another relay was faster
+			err = nil
+		}
+	}
+	return t, err
+}
+
+// bounded keeps a server, or what stands before it, from holding us up with silence.
+func (s *Source) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 3*s.cfg.ConnectTimeout)
+}
+
+// look checks what must be there. missing says that the slot is not, and may be created.
+func (s *Source) look(ctx context.Context, admin *pgx.Conn) (t target, missing bool, err error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	if t, err = s.cfg.checkPublished(ctx, admin, 0); err != nil {
+		return t, false, err
+	}
+	if err = s.cfg.checkColumns(ctx, admin, t); err != nil {
+		return t, false, err
+	}
+	slot, err := s.cfg.readSlot(ctx, admin)
+	switch {
+	case errors.Is(err, ErrNoSlot) && !s.cfg.RequireSlot && !s.streamed.Load():
+		return t, true, nil
+	case errors.Is(err, ErrNoSlot):
+		return t, false, s.cfg.missingSlot(err)
+	case err != nil:
+		return t, false, err
+	}
+	return t, false, slot.Check()
+}
+
+// start takes hold of the slot.
+func (s *Source) start(ctx context.Context, admin *pgx.Conn, t target) (relay.Stream, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	begin, fresh, err := s.before(ctx, admin)
+	if err != nil {
 		return nil, err
 	}
 	wire, origin, err := s.cfg.startReplication(ctx)
@@ -65,25 +125,7 @@ func (s *Source) Open(ctx context.Context) (relay.Stream, error) {
 	if err != nil {
 		return nil, errors.Join(err, wire.Conn.Close())
 	}
-	origin.Confirmed = slot.Confirmed
+	origin.Confirmed, origin.Fresh = slot.Confirmed, fresh && slot.Confirmed == begin
 	s.streamed.Store(true)
-	return startStream(ctx, s, wire, origin, target), nil
-}
-
-// ensureSlot returns nil when the slot can be streamed from, as far as the catalog knows.
-func (s *Source) ensureSlot(ctx context.Context, admin *pgx.Conn) error {
-	slot, err := s.cfg.readSlot(ctx, admin)
-	if errors.Is(err, ErrNoSlot) && !s.cfg.RequireSlot && !s.streamed.Load() {
-		if err := s.cfg.createSlot(ctx, admin); !errors.Is(err, ErrSlotExists) { // if it does, another relay was faster
-			return err
-		}
-		return nil
-	}
-	if errors.Is(err, ErrNoSlot) {
-		return s.cfg.missingSlot(err)
-	}
-	if err != nil {
-		return err
-	}
-	return slot.check()
+	return startStream(ctx, s, wire, origin, t), nil
 }

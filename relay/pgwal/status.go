@@ -33,10 +33,10 @@ func (s *stream) report() {
 			return
 		}
 		if err := s.sendStatus(ask, s.cfg.SenderTimeout); err != nil {
-			s.queue.fail(fmt.Errorf("send status: %w", err))
+			s.lost(fmt.Errorf("send status: %w", err))
 		}
 		if silent > 2*s.cfg.SenderTimeout {
-			s.queue.fail(fmt.Errorf("the server has been silent for %v", silent))
+			s.lost(fmt.Errorf("the server has been silent for %v", silent))
 		}
 	}
 }
@@ -58,6 +58,18 @@ func (s *stream) farewell() {
 	}
 }
 
+// tell tells the server the last position by way of another connection, when events were published up to a halt after the stream had
+// ended. Else each start would publish them again and halt again. A slot that another relay has taken is left alone.
+func (s *stream) tell(ctx context.Context) error {
+	end := relay.LSN(s.confirmed.Load())
+	if !s.halted.Load() || !s.unheard.Load() || end <= s.origin.Confirmed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
+	defer cancel()
+	return s.cfg.moveSlot(ctx, s.origin, end)
+}
+
 // watch looks at the publication now and then. PostgreSQL 18 skips the rows of a publication that is gone and says so in a warning at most;
 // no version says anything when the table has left it.
 func (s *stream) watch(ctx context.Context) {
@@ -66,6 +78,7 @@ func (s *stream) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
+		case <-s.doubt:
 		case <-ctx.Done():
 			return
 		}
@@ -73,14 +86,16 @@ func (s *stream) watch(ctx context.Context) {
 		var halt *relay.HaltError
 		switch {
 		case errors.As(err, &halt):
-			s.queue.fail(err)
+			s.end(err)
+			return
 		case err != nil && ctx.Err() == nil:
 			s.cfg.Logger.Warn("the relay could not look at its publication", "error", err)
 		}
 	}
 }
 
-// recheck finds out through a connection of its own whether the publication still holds the table.
+// recheck finds out through a connection of its own whether the publication still holds the table. If not, the rows in question were written
+// since it was last seen to: what was received in the meantime may lack some, whether it has been confirmed or not.
 func (s *stream) recheck(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
 	defer cancel()
@@ -89,10 +104,17 @@ func (s *stream) recheck(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(ctx, admin)
+	before := s.feed.received.Load() // the server had written at least so much when it looked into its catalog
 	_, err = s.cfg.checkPublished(ctx, admin, s.target.oid)
+	if err == nil {
+		err = s.cfg.checkColumns(ctx, admin, s.target)
+	}
 	var halt *relay.HaltError
 	if errors.As(err, &halt) {
-		halt.From, halt.To = relay.LSN(s.confirmed.Load()), relay.LSN(s.feed.received.Load())
+		halt.From, halt.To = relay.LSN(s.sound.Load()), s.received()
+	}
+	if err == nil {
+		s.sound.Store(before)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package pgwal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -322,13 +323,58 @@ func TestAFrozenRelayLosesTheSlotAfterTheTimeout(t *testing.T) {
 	t.Logf("taken over after %v with a timeout of 500 ms", time.Since(began))
 }
 
+// As with the frozen holder above, but with a connection that the relay itself has made, and settings that it alone has given it.
+func TestTheRelaysOwnConnectionIsCutWhenItFreezes(t *testing.T) {
+	t.Parallel()
+	d := migrated(t)
+	wire := newWire(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port))
+	frozen := open(t, d.source(t, func(c *pgwal.Config) { c.URL, c.SenderTimeout = through(d, wire), 500*time.Millisecond }))
+	if _, err := d.source(t, nil).Open(t.Context()); !errors.Is(err, relay.ErrStandby) {
+		t.Fatalf("Open of a slot in use = %v, want ErrStandby", err)
+	}
+	wire.goSilent()
+	second := d.source(t, nil)
+	eventually(t, "the takeover", func() bool {
+		s, err := second.Open(t.Context())
+		if err == nil {
+			t.Cleanup(func() { _ = s.Close() }) // a test of opening
+		}
+		return err == nil
+	})
+	_ = frozen.Close() // nobody listens
+}
+
+func TestAServerThatIsSilentFromTheStartIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, connection := range map[string]int{"when it is asked": 1, "when the stream is to start": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := migrated(t)
+			d.exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", d.slot)
+			wire := newWireUntil(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port), connection)
+			src := d.source(t, func(c *pgwal.Config) { c.URL, c.ConnectTimeout = through(d, wire), 500*time.Millisecond })
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := src.Open(ctx)
+			var halt *relay.HaltError
+			if err == nil || errors.As(err, &halt) || ctx.Err() != nil {
+				t.Errorf("Open = %v with the test's patience at %v, want a passing error before", err, ctx.Err())
+			}
+		})
+	}
+}
+
+// through is the database's URL by way of the wire.
+func through(d database, w *wire) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", d.Config().ConnConfig.User, w.Addr(), d.Config().ConnConfig.Database)
+}
+
 func TestAServerThatGoesSilentIsGivenUp(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
 	wire := newWire(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port))
 	src := d.source(t, func(c *pgwal.Config) {
-		c.URL = fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", d.Config().ConnConfig.User, wire.Addr(), d.Config().ConnConfig.Database)
-		c.SenderTimeout = time.Second
+		c.URL, c.SenderTimeout = through(d, wire), time.Second
 	})
 	s := open(t, src)
 	d.exec(t, insert("a"))

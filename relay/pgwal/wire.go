@@ -16,14 +16,9 @@ import (
 // startReplication connects in replication mode and starts the slot's stream from where the slot stands. The connection is given back in
 // copy mode and out of pgx's hands, so that one goroutine may read and another write.
 func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o relay.Origin, err error) {
-	cfg, err := c.parseURL()
+	conn, err := c.connectReplication(ctx)
 	if err != nil {
 		return nil, o, err
-	}
-	cfg.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
-	if err != nil {
-		return nil, o, explainConnect(err)
 	}
 	defer func() {
 		if err != nil {
@@ -39,6 +34,36 @@ func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o
 	}
 	wire, err := conn.Hijack()
 	return wire, o, err
+}
+
+func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) {
+	cfg, err := c.parseURL()
+	if err != nil {
+		return nil, err
+	}
+	cfg.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	return conn, explainConnect(err, fmt.Sprintf("alter role %s replication", quoteIdentifier(cfg.User)))
+}
+
+// moveSlot confirms end without a stream. The connection asks who the server is first: a position of another log would be believed too.
+func (c Config) moveSlot(ctx context.Context, o relay.Origin, end relay.LSN) error {
+	conn, err := c.connectReplication(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	system, timeline, err := identifySystem(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("identify the server: %w", err)
+	}
+	if system != o.SystemID || timeline != o.Timeline {
+		return fmt.Errorf("slot %s is not moved to %s: that is a position of system %s timeline %d, and this is system %s timeline %d",
+			c.Slot, end, o.SystemID, o.Timeline, system, timeline)
+	}
+	command := fmt.Sprintf("select pg_replication_slot_advance(%s, %s)", quoteLiteral(c.Slot), quoteLiteral(end.String()))
+	_, err = conn.Exec(ctx, command).ReadAll()
+	return wrap(err, "move slot "+c.Slot+" to "+end.String())
 }
 
 // startCommand is START_REPLICATION at 0/0, which is the slot's own position: the server never complains of a wrong one, it skips.

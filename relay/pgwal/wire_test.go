@@ -1,6 +1,7 @@
 package pgwal_test
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -10,20 +11,23 @@ import (
 type wire struct {
 	net.Listener
 	server string
+	until  int // the connection on which the server's first ReadyForQuery is the last message to pass; 0: none
 	dead   chan struct{}
 	once   sync.Once
 	owned  sync.WaitGroup
 }
 
-func newWire(t *testing.T, server string) *wire {
+func newWire(t *testing.T, server string) *wire { return newWireUntil(t, server, 0) }
+
+func newWireUntil(t *testing.T, server string, until int) *wire {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{Listener: l, server: server, dead: make(chan struct{})}
+	w := &wire{Listener: l, server: server, until: until, dead: make(chan struct{})}
 	w.owned.Go(func() {
-		for {
+		for n := 1; ; n++ {
 			near, err := l.Accept()
 			if err != nil {
 				return
@@ -34,8 +38,8 @@ func newWire(t *testing.T, server string) *wire {
 				continue
 			}
 			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-			w.owned.Go(func() { w.carry(near, far) })
-			w.owned.Go(func() { w.carry(far, near) })
+			w.owned.Go(func() { w.carry(near, far, n == until) })
+			w.owned.Go(func() { w.carry(far, near, false) })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close() })
@@ -44,7 +48,7 @@ func newWire(t *testing.T, server string) *wire {
 
 func (w *wire) goSilent() { w.once.Do(func() { close(w.dead) }) }
 
-func (w *wire) carry(to, from net.Conn) {
+func (w *wire) carry(to, from net.Conn, last bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -57,6 +61,9 @@ func (w *wire) carry(to, from net.Conn) {
 		default:
 			if err == nil {
 				_, err = to.Write(buf[:n])
+			}
+			if last && bytes.Contains(buf[:n], []byte("Z\x00\x00\x00\x05I")) {
+				w.goSilent()
 			}
 		}
 		if err != nil {

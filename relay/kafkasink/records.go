@@ -1,0 +1,153 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/walpost/walpost/record"
+	"github.com/walpost/walpost/relay"
+)
+
+// records are the events of the batch at hand as the client wants them. They are free again once every one is acknowledged.
+type records struct {
+	position bool // add the position headers
+	topics   creator
+	limits   *limits
+
+	all     []kgo.Record
+	headers []kgo.RecordHeader // of all of them
+	pos     []record.Header    // of one
+}
+
+// take prepares the events: their topics, their records, and that each can be sent.
+func (r *records) take(ctx context.Context, client *kgo.Client, events []relay.Event) error {
+	if err := r.topics.create(ctx, client, events); err != nil {
+		return err
+	}
+	if err := r.limits.learn(ctx, client, events); err != nil {
+		return err
+	}
+	r.fill(events)
+	return r.refuseTooLarge(events)
+}
+
+// fill wraps the events without copying a byte of them. The headers of all records lie in one slice, which is sized first: growing it would leave the
+// records before behind.
+func (r *records) fill(events []relay.Event) {
+	n := 0
+	for i := range events {
+		n += len(events[i].Record.Headers)
+	}
+	if r.position {
+		n += 3 * len(events)
+	}
+	if cap(r.headers) < n {
+		r.headers = make([]kgo.RecordHeader, 0, n)
+	}
+	r.headers, r.all = r.headers[:0], r.all[:0]
+	for i := range events {
+		ev := &events[i]
+		begin := len(r.headers)
+		r.appendHeaders(ev.Record.Headers)
+		if r.position {
+			r.pos = record.AppendPosition(r.pos[:0], ev.Position, ev.CommittedAt)
+			r.appendHeaders(r.pos)
+		}
+		r.all = append(r.all, kgo.Record{
+			Topic: ev.Record.Topic, Key: ev.Record.Key, Value: ev.Record.Value, Headers: r.headers[begin:len(r.headers):len(r.headers)],
+		})
+	}
+}
+
+func (r *records) appendHeaders(headers []record.Header) {
+	for _, h := range headers {
+		r.headers = append(r.headers, kgo.RecordHeader(h))
+	}
+}
+
+// failure is the record that was refused first, and why. The others failed as its consequence. The zero value is none.
+type failure struct {
+	rec *kgo.Record
+	err error
+}
+
+// send hands all records and then extra, if it is not nil, to the client, flushes, and has the answer for each when the flush is over. After the
+// first failure, those that have not left yet are withdrawn, so that little overtakes it. Records of topics that take them singly are flushed singly.
+func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Record) (failure, error) {
+	producing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first := &firstFailure{cancel: cancel}
+	first.unanswered.Add(len(r.all))
+	for i := range r.all {
+		client.Produce(producing, &r.all[i], first.note)
+		if r.limits.singles.has(r.all[i].Topic) {
+			if err := client.Flush(ctx); err != nil || first.get().err != nil {
+				return first.get(), wrap(err, "flush")
+			}
+		}
+	}
+	if extra != nil {
+		first.unanswered.Add(1)
+		client.Produce(producing, extra, first.note)
+	}
+	if err := client.Flush(ctx); err != nil {
+		return failure{}, fmt.Errorf("flush: %w", err)
+	}
+	first.unanswered.Wait() // a flush does not wait for the answer to a record that the client has refused to buffer
+	return first.get(), nil
+}
+
+// explain turns a failure into the relay's terms, if it is one of an event.
+func (r *records) explain(events []relay.Event, failed failure) (_ error, ok bool) {
+	for i := range r.all {
+		if failed.rec != &r.all[i] {
+			continue
+		}
+		ev := &events[i]
+		if errors.Is(failed.err, kerr.MessageTooLarge) || errors.Is(failed.err, kerr.RecordListTooLarge) {
+			return r.refused(ev, failed.err), true
+		}
+		return classify(ev, failed.err, r.topics.enabled), true
+	}
+	return failed.err, false
+}
+
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// firstFailure remembers the first record that failed.
+type firstFailure struct {
+	cancel     context.CancelFunc
+	unanswered sync.WaitGroup
+
+	mu    sync.Mutex // guards first; the client calls note from goroutines of its own
+	first failure
+}
+
+func (f *firstFailure) note(rec *kgo.Record, err error) {
+	defer f.unanswered.Done()
+	if err == nil {
+		return
+	}
+	f.mu.Lock()
+	if f.first.err == nil {
+		f.first = failure{rec, err}
+	}
+	f.mu.Unlock()
+	f.cancel()
+}
+
+func (f *firstFailure) get() failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.first
+}

@@ -1,0 +1,182 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// transactor delivers exactly once. It owns a client for each member of the ring; the engine closes it after the first error, and never uses it again.
+type transactor struct {
+	sink    *Sink
+	origin  relay.Origin
+	admin   *kgo.Client // for everything but events and watermarks
+	ring    []*kgo.Client
+	version int16 // of the brokers' transactions
+
+	turn    int       // the member of the next transaction
+	began   time.Time // when the latest transaction began
+	records records
+	written offsets
+	end     relay.LSN // of the latest watermark
+	dead    error     // why nothing more can be published
+}
+
+const (
+	// endTimeout bounds the commit, after which its outcome is unknown. It does not end with the caller's context: that would only make sure that it is.
+	endTimeout = transactionTimeout
+
+	// abortTimeout bounds the attempt to abort, without which consumers would wait until the next Open or the brokers do it.
+	abortTimeout = 2 * time.Second
+
+	// idleInterval bounds how often a position alone is worth a transaction.
+	idleInterval = time.Second
+)
+
+// Delivery is relay.ExactlyOnce where the brokers' protocol carries that.
+func (p *transactor) Delivery() relay.Delivery {
+	if p.version < 2 {
+		return relay.Transactional
+	}
+	return relay.ExactlyOnce
+}
+
+// IdleInterval is a second.
+func (p *transactor) IdleInterval() time.Duration { return idleInterval }
+
+// Publish commits events and watermark in one transaction. An error that halts was met before the commit; any other leaves open what was committed.
+func (p *transactor) Publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
+	if p.dead != nil {
+		return fmt.Errorf("publisher has ended: %w", p.dead)
+	}
+	p.dead = p.publish(ctx, events, w)
+	return p.dead
+}
+
+// singlesAtOnce bounds the events of a transaction when some of them are sent one by one, each for the time of a request and its answer.
+const singlesAtOnce = 200
+
+// publish commits the events in as many transactions as need be.
+func (p *transactor) publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
+	for len(events) > singlesAtOnce && p.records.limits.singly(events) {
+		last := &events[singlesAtOnce-1]
+		part := relay.Watermark{Timeline: w.Timeline, Position: last.Position, EventID: last.ID(), End: p.end}
+		if err := p.commit(ctx, events[:singlesAtOnce], part); err != nil {
+			return err
+		}
+		events = events[singlesAtOnce:]
+	}
+	return p.commit(ctx, events, w)
+}
+
+// commit is one transaction.
+func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.Watermark) error {
+	client := p.ring[p.turn]
+	if err := p.refuseWatermarks(events); err != nil {
+		return err
+	}
+	if err := p.records.take(ctx, p.admin, events); err != nil {
+		return err
+	}
+	mark, err := watermarkRecord(p.sink.cfg.WatermarkTopic, p.origin, len(p.ring), w, p.written)
+	if err != nil {
+		return err
+	}
+	if err := p.pace(ctx); err != nil {
+		return err
+	}
+	if err := p.transact(ctx, client, events, mark); err != nil {
+		return authentication(explainFenced(p.origin, err))
+	}
+	p.written.add(p.records.all)
+	p.turn, p.end = (p.turn+1)%len(p.ring), w.End
+	return nil
+}
+
+// refuseWatermarks halts for an event that would go where the watermarks are, and pass for one.
+func (p *transactor) refuseWatermarks(events []relay.Event) error {
+	for i := range events {
+		if ev := &events[i]; ev.Record.Topic == p.sink.cfg.WatermarkTopic {
+			return &relay.HaltError{
+				Cause: relay.Unpublishable, From: ev.Position.Commit, Hint: "correct --topic, or the event type of that row",
+				Err: fmt.Errorf("event %s at position %s: its topic is %s, which keeps the relay's watermark", ev.ID(), ev.Position, ev.Record.Topic),
+			}
+		}
+	}
+	return nil
+}
+
+// pace waits until the next transaction may begin.
+func (p *transactor) pace(ctx context.Context) error {
+	wait := p.sink.ring.gap - time.Since(p.began)
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.began = time.Now()
+	return nil
+}
+
+// transact is one transaction: all of it, or nothing that counts. The client itself would commit what is left when a record has failed.
+func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []relay.Event, mark *kgo.Record) error {
+	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	failed, err := p.records.send(ctx, client, mark)
+	if err == nil {
+		err = p.explain(events, failed)
+	}
+	if err != nil {
+		return errors.Join(err, abort(ctx, client))
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err := client.EndTransaction(ending, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit, which may have happened: %w", err)
+	}
+	return nil
+}
+
+// abort ends a transaction that must not be committed. Open does so again.
+func abort(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	err := client.AbortBufferedRecords(ctx)
+	if err == nil {
+		err = client.EndTransaction(ctx, kgo.TryAbort)
+	}
+	if err != nil {
+		return fmt.Errorf("abort: %w", err)
+	}
+	return nil
+}
+
+// explain classifies a failed record, be it an event or the watermark.
+func (p *transactor) explain(events []relay.Event, failed failure) error {
+	if failed.err == nil {
+		return nil
+	}
+	if err, ok := p.records.explain(events, failed); ok {
+		return err
+	}
+	return p.sink.store(p.admin, p.origin).classify(fmt.Errorf("write watermark: %w", failed.err))
+}
+
+// Close withdraws what has not been sent and disconnects. An open transaction stays open until the next Open, or until the brokers abort it.
+func (p *transactor) Close() error {
+	for _, client := range p.ring {
+		client.Close()
+	}
+	p.admin.Close()
+	return nil
+}
