@@ -132,7 +132,9 @@ func (r *run) reportLag() {
 	now := time.Now()
 	var lags []Lag
 	for _, p := range r.held() {
-		lags = append(lags, p.lag(now))
+		if lag, known := p.lag(now); known || !r.pauser.isPaused(p) {
+			lags = append(lags, lag)
+		}
 	}
 	r.observe.lag.Lag(lags)
 }

@@ -29,14 +29,14 @@ type Config struct {
 	// again.
 	Group string
 
-	// Topics are the topics to read, by their exact names.
+	// Topics are the topics to read, by their exact names. One that is compacted is refused: events would vanish from it unread.
 	Topics []string
 
 	// Handlers are the functions to call, by event type (header event_type; "" is the type of a record without that header). A message of
 	// any other type is ignored and counted, and its offset moves on.
 	Handlers map[string]TxHandler
 
-	// DeadLetterTopic gets the messages that were given up. It must exist and must not be compacted. Defaults to
+	// DeadLetterTopic gets the messages that were given up. It must exist; one that is compacted is refused. Defaults to
 	// "eventdriven-examples.dlq".
 	DeadLetterTopic string
 

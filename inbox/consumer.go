@@ -47,7 +47,7 @@ func (c *Consumer) setReady(err error) { c.ready.Store(&err) }
 // is lost: what was not committed is delivered again.
 //
 // Run also returns an error, after the same steps without the waiting, for what a further try would not mend: a committed offset that is
-// not in the log any more, a truncated topic, a refused authorization, a missing table at the start, or a panic anywhere but in a handler.
+// not in the log any more, a truncated or compacted topic, a refused authorization, a missing table at the start, or a panic anywhere but in a handler.
 // The process should then end. A database or broker that cannot be reached is waited for. Run can be called once.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.started.CompareAndSwap(false, true) {
@@ -62,7 +62,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	r, err := newRun(c, id)
+	r, err := newRun(ctx, c, id)
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}

@@ -81,6 +81,27 @@ func TestAKilledDatabaseLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
+// M4: the lag of an outage stands still, and nobody sees how far behind the consumer is.
+func TestTheLagGrowsWhileTheDatabaseIsOut(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartServer(t)
+	w := newWorldOn(t, server.Migrated(t))
+	w.publish(event{key: "a", value: "0"})
+	m := w.start(func(c *inbox.Config) { c.Retry.Min, c.Retry.Max = time.Hour, time.Hour }) // nothing is read meanwhile, for a probe
+	m.awaitResults(inbox.Done, 1)
+	server.Stop(t)
+	w.publish(event{key: "a", value: "1"})
+	await(t, "the pause", func() bool { return m.seen.has(pauses, topic+"/0 [outage]") })
+	for i := range 10 {
+		w.publish(event{key: "a", value: fmt.Sprint(2 + i)})
+	}
+	await(t, "a lag of all that is not applied", func() bool {
+		lags := m.seen.lag()
+		return len(lags) == 1 && lags[0].Records == 11
+	})
+	_ = m.stop() // its database is out
+}
+
 // I9: synchronous_commit = off loses what Kafka believes to be done.
 func TestADatabaseThatMayForgetIsRefused(t *testing.T) {
 	t.Parallel()

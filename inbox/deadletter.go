@@ -50,9 +50,7 @@ type deadLetter struct {
 	stack       string
 	at          time.Time
 	dropped     []string // parts left out because the topic would not take them
-
-	pending <-chan error // a produce that is on its way
-	acked   bool
+	acked       bool     // the topic has it
 }
 
 func newDeadLetter(err error) *deadLetter {

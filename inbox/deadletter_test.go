@@ -288,6 +288,73 @@ func noise(n int) string {
 	return string(b)
 }
 
+// The dead-letter topic is out while many die. Whoever waits for it must neither hold a worker nor be told of as refused.
+func TestManyDeadLettersThatTakeLongHoldUpNoOtherKey(t *testing.T) {
+	t.Parallel()
+	const dying = 40
+	w := newWorld(t)
+	fault := w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetters, Err: kerr.NotEnoughReplicas, Count: -1}) // the client goes on trying
+	for i := range dying {
+		w.publish(event{key: fmt.Sprint("bad", i), value: "1"})
+	}
+	w.publish(event{key: "good", value: "1"})
+	m := w.start(func(c *inbox.Config) {
+		c.Concurrency = 1
+		c.Handlers[topic] = func(ctx context.Context, tx pgx.Tx, m *inbox.Message) error {
+			if m.Key != "good" {
+				return inbox.Permanent(errors.New("no"), "test")
+			}
+			return effect(ctx, tx, m)
+		}
+	})
+	m.awaitResults(inbox.Done, 1)
+	if n := m.seen.results(inbox.Held); n > 2 {
+		t.Errorf("%d times held before the healthy key had its turn, want at most that of the letter that is on its way", n)
+	}
+	if got := w.committed(topic, 0); got > 0 {
+		t.Errorf("committed offset = %d while no dead letter is acknowledged", got)
+	}
+	fault.Remove()
+	m.awaitResults(inbox.Dead, dying)
+	w.awaitCommitted(0, dying+1)
+	m.mustStop()
+	if ends := w.kafka.EndOffsets(t, deadLetters); ends[0]+ends[1]+ends[2] != dying {
+		t.Errorf("ends of the dead-letter topic = %v, want %d letters", ends, dying)
+	}
+	if n := w.count("inbox"); n != dying+1 {
+		t.Errorf("inbox has %d rows, want %d", n, dying+1)
+	}
+	if log := m.log.String(); strings.Contains(log, "dead letter was refused") {
+		t.Error("the log tells of a refusal, and there was none")
+	}
+}
+
+// A stop in good order finishes the letter that is on its way: sent and not accounted for, it would be sent again.
+func TestAStopFinishesTheBurialThatHasBegun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fault := w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetters, Err: kerr.NotEnoughReplicas, Count: -1})
+	w.publish(event{key: "bad", value: "1"}, event{key: "bad", value: "2"})
+	m := w.start(buries(errors.New("no")))
+	waiting, enough := context.WithTimeout(t.Context(), limit)
+	defer enough()
+	if err := fault.Wait(waiting, 1); err != nil {
+		t.Fatalf("waited %v in vain for the letter: %v", limit, err)
+	}
+	m.cancel()
+	await(t, "the consumer to be unready", func() bool { return m.consumer.Ready() != nil })
+	fault.Remove()
+	if err := m.wait(); err != nil {
+		t.Errorf("Run = %v, want a clean drain", err)
+	}
+	if diff := cmp.Diff(map[inbox.Result]int{inbox.Dead: 1}, m.seen.all()); diff != "" {
+		t.Errorf("results (-want +got):\n%s", diff)
+	}
+	if got, n := w.committed(topic, 0), w.count("inbox"); got != 1 || n != 1 {
+		t.Errorf("committed offset = %d, inbox rows = %d, want 1 and 1", got, n)
+	}
+}
+
 func TestADeadLetterThatTakesLongHoldsNoWorkerAndIsSentOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

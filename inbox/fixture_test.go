@@ -31,7 +31,7 @@ const (
 	topic       = "notif.user.registration"
 	deadLetters = "eventdriven-examples.dlq"
 	group       = "walpost-notify"
-	limit       = 30 * time.Second // for anything a test waits for
+	limit       = 3 * time.Minute // for anything a test waits for
 )
 
 // world is a broker, a database and what happened to them.
@@ -217,7 +217,7 @@ func (w *world) start(edit func(*inbox.Config)) *member {
 		Observer: m.seen,
 		Logger:   slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		ClientOptions: []kgo.Opt{
-			kgo.HeartbeatInterval(50 * time.Millisecond), kgo.SessionTimeout(6 * time.Second), kgo.RebalanceTimeout(9 * time.Second),
+			kgo.HeartbeatInterval(50 * time.Millisecond), kgo.SessionTimeout(45 * time.Second), kgo.RebalanceTimeout(time.Minute),
 			kgo.FetchMaxWait(100 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
 		},
 	}
@@ -287,6 +287,7 @@ type observer struct {
 	lags    []inbox.Lag
 	commits []error
 	moves   []string
+	revoked time.Duration // how long the last revocation took
 	pauses  []string
 	spans   []string
 }
@@ -317,9 +318,12 @@ func (o *observer) Committed(_ time.Duration, err error) {
 	o.commits = append(o.commits, err)
 }
 
-func (o *observer) Rebalanced(kind inbox.Rebalance, partitions, _ int, _ time.Duration) {
+func (o *observer) Rebalanced(kind inbox.Rebalance, partitions, _ int, took time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if kind == inbox.Revoked {
+		o.revoked = took
+	}
 	o.moves = append(o.moves, fmt.Sprintf("%s %d", kind, partitions))
 }
 

@@ -13,7 +13,8 @@ import (
 
 // TxHandler applies one message. Everything it writes through tx is committed together with the message's inbox row, or not at all, so that
 // it takes effect exactly once; the consumer ends the transaction, and the handler's own Commit or Rollback is refused (Begin gives a
-// savepoint). What it does elsewhere may happen more than once.
+// savepoint). A statement that ends it all the same ("rollback" through Exec) is a failed attempt; one that also begins another ("commit;
+// begin") is not found out and takes the guarantee away. What a handler does elsewhere may happen more than once.
 //
 // The returned error decides what follows: nil commits; an error of Permanent buries the message at once; any other error is a failed
 // attempt, unless it says that the database or another service cannot be reached, in which case the message waits for as long as that

@@ -41,14 +41,15 @@ type SpanObserver interface {
 type Lag struct {
 	Topic     string
 	Partition int32
-	Records   int64         // offsets from the frontier to the end of the log as of the last fetch; zero while nothing was fetched
+	Records   int64         // offsets from the frontier to the end of the log as of the last look, some seconds ago; zero while nothing was fetched
 	Oldest    time.Duration // age of the record at the frontier; zero when nothing is open
 	Gap       int64         // offsets between the frontier and the highest one done: high while only the head is stuck
 	Open      int           // records in the window
 	Fill      float64       // of the window, from 0 to 1 and a little more
 }
 
-// LagObserver is told about all assigned partitions once a second. A partition that is missing from a call is no longer assigned.
+// LagObserver is told about all assigned partitions once a second. A partition that is missing from a call is no longer assigned, or it is paused
+// and nothing was fetched of it yet, so that nobody knows.
 type LagObserver interface {
 	Lag(partitions []Lag)
 }

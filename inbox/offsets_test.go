@@ -48,7 +48,7 @@ func TestTheOffsetPassesAbortedTransactionsAndMarkers(t *testing.T) {
 }
 
 // O5: gaps that compaction left.
-func TestTheOffsetPassesTheGapsOfACompactedTopic(t *testing.T) {
+func TestTheOffsetPassesTheGapsOfATopicThatWasCompacted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	compact := map[string]*string{
@@ -61,11 +61,37 @@ func TestTheOffsetPassesTheGapsOfACompactedTopic(t *testing.T) {
 		w.publish(event{topic: "compacted", key: fmt.Sprint(i % 3), value: fmt.Sprint(i)})
 	}
 	w.kafka.Compact()
+	policy := kadm.AlterConfig{Op: kadm.SetConfig, Name: "cleanup.policy", Value: kadm.StringPtr("delete")} // as long as it is compacted it is refused
+	if _, err := w.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{policy}, "compacted"); err != nil {
+		t.Fatal(err)
+	}
 	m := w.start(func(c *inbox.Config) { c.Topics = []string{"compacted"} })
 	await(t, "offset 20 committed", func() bool { return w.committed("compacted", 0) == 20 })
 	m.mustStop()
 	if n := len(w.effects()); n == 20 || n < 3 {
 		t.Errorf("%d effects: the topic was not compacted, or too much is missing", n)
+	}
+}
+
+func TestACompactedTopicIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*inbox.Config){
+		"of events":       func(c *inbox.Config) { c.Topics = append(c.Topics, "compacted") },
+		"of dead letters": func(c *inbox.Config) { c.DeadLetterTopic = "compacted" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			policy := map[string]*string{"cleanup.policy": kadm.StringPtr("compact,delete")}
+			m := w.start(edit) // it has to look again: the topic comes later
+			m.awaitReady()
+			if _, err := w.admin.CreateTopic(t.Context(), 1, 1, policy, "compacted"); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.wait(); err == nil || !strings.Contains(err.Error(), "topic compacted has cleanup.policy compact,delete") {
+				t.Errorf("Run = %v, want a refusal of the compacted topic", err)
+			}
+		})
 	}
 }
 
@@ -116,8 +142,10 @@ func TestACommitThatFailsIsRepeated(t *testing.T) {
 			fault := w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: err, Count: 2})
 			w.publish(event{key: "a", value: "1"})
 			m := w.start(nil)
-			if err := fault.Wait(t.Context(), 2); err != nil {
-				t.Fatal(err)
+			waiting, enough := context.WithTimeout(t.Context(), limit)
+			defer enough()
+			if err := fault.Wait(waiting, 2); err != nil {
+				t.Fatalf("waited %v in vain for two commits that fail: %v", limit, err)
 			}
 			w.awaitCommitted(0, 1)
 			w.publish(event{key: "a", value: "2"})

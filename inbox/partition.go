@@ -26,7 +26,7 @@ type partition struct {
 	full    bool                             // the window was reached, and half of it is not yet free
 	stopped bool                             // nothing new starts
 	idle    chan struct{}                    // closed when stopped and nothing is running
-	end     int64                            // offset after the last committed record in the log, as of the last poll
+	end     int64                            // offset after the last committed record in the log, as of the last poll or look
 	saved   int64                            // the offset that Kafka acknowledged
 	waiting map[*lane]*time.Timer            // lanes that wait for their next attempt
 	wake    func(p *partition, lane []*lane) // makes lanes ready again
@@ -164,6 +164,23 @@ func (p *partition) suspend(l *lane, wait time.Duration) (ok bool) {
 	return true
 }
 
+// yield takes the head of a lane back, to be run at once. ok is false when the partition was stopped meanwhile: then whoever has it keeps it.
+func (p *partition) yield(l *lane) (ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false
+	}
+	p.ended(l)
+	return true
+}
+
+func (p *partition) isStopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped
+}
+
 // ended is called with the mutex held.
 func (p *partition) ended(l *lane) {
 	p.running[l]()
@@ -233,19 +250,20 @@ func (p *partition) saw(end int64) {
 	p.end = max(p.end, end)
 }
 
-// lag is the state of the frontier.
-func (p *partition) lag(now time.Time) Lag {
+// lag is the state of the frontier; known is false while nothing was fetched.
+func (p *partition) lag(now time.Time) (_ Lag, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	frontier, _, _ := p.tracker.frontier()
 	lag := Lag{Topic: p.topic, Partition: p.number, Gap: p.tracker.gap(), Open: p.tracker.open(), Fill: p.fill()}
-	if p.tracker.next > 0 {
+	known = p.tracker.next > 0
+	if known {
 		lag.Records = max(0, p.end-frontier)
 	}
 	if milli, ok := p.tracker.oldest(); ok {
 		lag.Oldest = max(0, now.Sub(time.UnixMilli(milli)))
 	}
-	return lag
+	return lag, known
 }
 
 func (p *partition) fill() float64 {

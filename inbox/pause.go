@@ -35,6 +35,12 @@ type pauser struct {
 	observe PauseObserver
 }
 
+func (u *pauser) isPaused(p *partition) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return p.paused != 0
+}
+
 // sync brings the client in step with the state of some partitions. A stopped one has no reasons: the client would remember its pause and
 // apply it to the next assignment of the same partition.
 func (u *pauser) sync(parts ...*partition) {

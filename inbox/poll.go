@@ -64,9 +64,18 @@ func (r *run) dispatch(f kgo.FetchTopicPartition, scratch []*lane) ([]*lane, err
 	return ready, nil
 }
 
-// fetchFailed gives an error for what must stop the consumer: a restart would meet it again, and going on would skip messages. Everything
-// else the client tries again by itself.
+// fetchFailed gives an error for what must stop the consumer. Everything else the client tries again by itself.
 func (r *run) fetchFailed(f kgo.FetchTopicPartition) error {
+	if err := endsReading(r.cfg.Group, f); err != nil {
+		return err
+	}
+	r.warnDisturbed(f)
+	return nil
+}
+
+// endsReading gives an error for what a restart would meet again and what going on would skip messages for; nil for what the client tries
+// again by itself.
+func endsReading(group string, f kgo.FetchTopicPartition) error {
 	err := f.Err
 	session, inSession := errors.AsType[*kgo.ErrGroupSession](err)
 	lost, isLoss := errors.AsType[*kgo.ErrDataLoss](err)
@@ -74,17 +83,16 @@ func (r *run) fetchFailed(f kgo.FetchTopicPartition) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("%s/%d: the offset of group %q is not in the log, which begins at %d and ends at %d: retention passed it, or the log was "+
 			"truncated. Find out which messages are gone; then set the offset (kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets "+
-			"--to-earliest --execute) and start again: %w", f.Topic, f.Partition, r.cfg.Group, f.LogStartOffset, f.HighWatermark,
-			r.cfg.Group, f.Topic, f.Partition, err)
+			"--to-earliest --execute) and start again: %w", f.Topic, f.Partition, group, f.LogStartOffset, f.HighWatermark,
+			group, f.Topic, f.Partition, err)
 	case isLoss:
 		return fmt.Errorf("%s/%d: the log was truncated below what was consumed, to offset %d; compare the topic with its source before you "+
 			"start again: %w", f.Topic, f.Partition, lost.ResetTo, err)
 	case errors.Is(err, kerr.UnknownTopicID):
 		return fmt.Errorf("%s/%d: the topic was deleted, or deleted and recreated, and the offsets of group %q belong to the old one. "+
 			"Delete the group's offsets (kafka-consumer-groups.sh --group %s --topic %s --delete-offsets) and start again: %w",
-			f.Topic, f.Partition, r.cfg.Group, r.cfg.Group, f.Topic, err)
+			f.Topic, f.Partition, group, group, f.Topic, err)
 	case inSession && !hopeless(session.Err), kerr.IsRetriable(err), kgo.IsRetryableBrokerErr(err):
-		r.warnDisturbed(f)
 		return nil
 	}
 	return fmt.Errorf("read %s/%d: %w", f.Topic, f.Partition, err)

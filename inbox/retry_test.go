@@ -148,6 +148,8 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 		fail  func(ctx context.Context, tx pgx.Tx, call int) error
 		calls int
 		want  map[inbox.Result]int
+
+		timeout time.Duration // of the handler; zero: the default, which a busy machine does not reach
 	}{
 		{
 			"a permanent error buries at once",
@@ -156,6 +158,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			1,
 			map[inbox.Result]int{inbox.Dead: 1},
+			0,
 		},
 		{
 			"data that the database never takes buries at once",
@@ -165,6 +168,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			1,
 			map[inbox.Result]int{inbox.Dead: 1},
+			0,
 		},
 		{
 			"a swallowed database error is a failed attempt, for the transaction cannot commit",
@@ -176,6 +180,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			2,
 			map[inbox.Result]int{inbox.Retried: 1, inbox.Done: 1},
+			0,
 		},
 		{
 			"a conflict is run again at once, three times, then it is a failed attempt",
@@ -187,6 +192,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			6,
 			map[inbox.Result]int{inbox.ConflictRetry: 4, inbox.Retried: 1, inbox.Done: 1},
+			0,
 		},
 		{
 			"another service that cannot be reached is waited for, longer than the attempts last",
@@ -198,6 +204,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			7,
 			map[inbox.Result]int{inbox.Held: 6, inbox.Done: 1},
+			0,
 		},
 		{
 			"a handler that would end the transaction is told no, and its effect stays with the inbox row",
@@ -209,6 +216,48 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			1,
 			map[inbox.Result]int{inbox.Done: 1},
+			0,
+		},
+		{
+			"a handler that ends the transaction in SQL has failed an attempt, and its message is not lost",
+			func(ctx context.Context, tx pgx.Tx, call int) error {
+				if call > 1 {
+					return nil
+				}
+				_, err := tx.Exec(ctx, "rollback")
+				return err
+			},
+			2,
+			map[inbox.Result]int{inbox.Retried: 1, inbox.Done: 1},
+			0,
+		},
+		{
+			"a statement that runs into the handler's own deadline is a failed attempt, though it takes the connection with it",
+			func(ctx context.Context, tx pgx.Tx, call int) error {
+				if call > 1 {
+					return nil
+				}
+				ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+				defer cancel()
+				_, err := tx.Exec(ctx, "select pg_sleep(60)")
+				return err
+			},
+			2,
+			map[inbox.Result]int{inbox.Retried: 1, inbox.Done: 1},
+			0,
+		},
+		{
+			"another service that cannot be reached is no outage of the database, though a statement failed before",
+			func(ctx context.Context, tx pgx.Tx, call int) error {
+				if call > 3 {
+					return nil
+				}
+				_, _ = tx.Exec(ctx, "select 'x'::text::int")
+				return fmt.Errorf("mail server: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})
+			},
+			4,
+			map[inbox.Result]int{inbox.Held: 3, inbox.Done: 1},
+			0,
 		},
 		{
 			"a handler that ignores the end of its context is cut off by the server's or the client's timeout",
@@ -221,6 +270,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			},
 			2,
 			map[inbox.Result]int{inbox.Retried: 1, inbox.Done: 1},
+			time.Second,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -230,7 +280,7 @@ func TestTheClassOfAnErrorDecidesWhatFollows(t *testing.T) {
 			var c calls
 			m := w.start(func(cfg *inbox.Config) {
 				cfg.Retry.Attempts = 2
-				cfg.HandlerTimeout = time.Second
+				cfg.HandlerTimeout = tc.timeout
 				cfg.Handlers[topic] = func(ctx context.Context, tx pgx.Tx, m *inbox.Message) error {
 					return tc.fail(ctx, tx, c.add(m))
 				}

@@ -219,3 +219,22 @@ func TestTheGateLetsOneProbeThroughAndWaitsLongerEachTime(t *testing.T) {
 		t.Errorf("gate (-want +got):\n%s", diff)
 	}
 }
+
+// R10: a worker that learns of an outage while the consumer stops arms a timer that nobody stops, and that speaks to a closed client.
+func TestTheGateArmsNoTimerAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(1, RetryPolicy{Min: time.Hour, Max: time.Hour}, func() {})
+	p := newPartition("t", 0, 1, Window{Records: 10, Bytes: 10}, s.push)
+	s.add(p)
+	ready, _, err := p.add([]*kgo.Record{{Key: []byte("k")}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.push(p, ready)
+	l := s.take()
+	s.close()
+	s.release(l, outage, false)
+	if s.gate.timer != nil {
+		t.Error("a timer was armed")
+	}
+}

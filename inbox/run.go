@@ -13,8 +13,8 @@ import (
 
 const leaveLimit = 3 * time.Second // for telling the group; without it the others wait for the session timeout
 
-// run is one call of Consumer.Run. Its roles, each a goroutine: one reads, one commits, Concurrency of them work; the client calls back on
-// rebalances. Whoever fails ends them all.
+// run is one call of Consumer.Run. Its roles, each a goroutine: one reads, one commits, one buries, two look at the topics, Concurrency of
+// them work; the client calls back on rebalances. Whoever fails ends them all.
 type run struct {
 	cfg      Config
 	client   *kgo.Client
@@ -23,8 +23,9 @@ type run struct {
 	pauser   *pauser
 	observe  observers
 	fail     context.CancelCauseFunc
-	nameless sync.Map      // topics that were warned about
-	letters  chan struct{} // holds one element while a dead letter is on its way
+	die      context.CancelFunc // breaks off whatever the client is doing
+	nameless sync.Map           // topics that were warned about
+	burials  *burials
 
 	disturbed map[place]time.Time // the reader's: when it last warned of a partition
 
@@ -39,11 +40,11 @@ type run struct {
 	tell        func(error) // the answer of Consumer.Ready
 }
 
-func newRun(c *Consumer, consumer int16) (*run, error) {
+func newRun(ctx context.Context, c *Consumer, consumer int16) (*run, error) {
 	o := newObservers(c.cfg.Observer)
 	r := &run{
 		cfg: c.cfg, observe: o, store: newStore(c.pool, consumer, c.cfg.HandlerTimeout, o),
-		letters: make(chan struct{}, 1), begun: make(chan struct{}), surrenders: make(chan surrender), committerGone: make(chan struct{}),
+		burials: newBurials(), begun: make(chan struct{}), surrenders: make(chan surrender), committerGone: make(chan struct{}),
 		parts: make(map[place]*partition),
 		tell:  c.setReady, disturbed: make(map[place]time.Time),
 	}
@@ -55,9 +56,13 @@ func newRun(c *Consumer, consumer int16) (*run, error) {
 	r.sched = newScheduler(r.cfg.Concurrency, r.cfg.Retry, func() { r.pauser.sync(r.held()...) })
 	r.pauser = &pauser{shut: r.sched.isShut, observe: o.pause}
 	var err error
-	r.client, err = kgo.NewClient(r.clientOptions()...)
-	r.pauser.client = r.client
-	return r, err
+	alive, die := context.WithCancel(context.WithoutCancel(ctx)) // the client has its own end
+	if r.client, err = kgo.NewClient(append(r.clientOptions(), kgo.WithContext(alive))...); err != nil {
+		die()
+		return nil, err
+	}
+	r.die, r.pauser.client = die, r.client
+	return r, nil
 }
 
 // until consumes until ctx ends or a role fails, and then takes everything down in order: no new work, running handlers, offsets, group,
@@ -70,9 +75,12 @@ func (r *run) until(parent context.Context) error {
 	base, release := context.WithCancel(context.WithoutCancel(parent)) // outlives ctx: what is running may finish
 	defer release()
 
-	var polling, committing, working sync.WaitGroup
+	var polling, committing, burying, working sync.WaitGroup
 	polling.Go(func() { r.role("reader", func() error { return r.poll(ctx) }) })
+	polling.Go(func() { r.role("inspector", func() error { return r.inspect(ctx) }) })
+	polling.Go(func() { r.role("lookout", func() error { return r.lookAhead(ctx) }) })
 	committing.Go(func() { r.role("committer", func() error { return r.commitLoop(base) }) })
+	burying.Go(func() { r.role("undertaker", func() error { return (&undertaker{run: r}).buryAll(base) }) })
 	for range r.cfg.Concurrency {
 		working.Go(func() { r.role("worker", func() error { return r.work(base) }) })
 	}
@@ -97,6 +105,7 @@ func (r *run) until(parent context.Context) error {
 	r.leave(base)
 	release()
 	committing.Wait()
+	burying.Wait()
 	if !finished(&working, cancelGrace) {
 		errs = append(errs, errors.New("a handler ignores its context and is still running"))
 	}
@@ -115,12 +124,15 @@ func (r *run) ready(err error) {
 	r.tell(err)
 }
 
-// leave tells the group and closes the client.
+// leave tells the group and closes the client. A request to join that is on its way would hold both up for as long as the group takes to
+// rebalance, since the client does not break it off by itself.
 func (r *run) leave(ctx context.Context) {
+	defer r.die()
 	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
 	defer cancel()
 	if err := r.client.LeaveGroupContext(ctx); err != nil {
 		r.cfg.Logger.Warn("group could not be left; its other members wait for the session timeout", "group", r.cfg.Group, "error", err)
+		r.die()
 	}
 	r.client.CloseAllowingRebalance()
 }

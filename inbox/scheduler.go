@@ -156,7 +156,7 @@ func (s *scheduler) release(l *lane, v verdict, again bool) (_ gateState, moved 
 	if moved {
 		s.work.Broadcast()
 	}
-	if moved && state.Shut {
+	if moved && state.Shut && !s.closed {
 		s.gate.timer = time.AfterFunc(state.Wait, s.halfOpen)
 	}
 	return state, moved

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/walpost/walpost/outbox"
@@ -80,6 +81,9 @@ func (s *store) once(ctx context.Context, m *Message, h TxHandler) (t tried) {
 	if err := s.handle(handling, tx, m, h); err != nil {
 		return s.failed(handling, tx, err)
 	}
+	if tx.Conn().PgConn().TxStatus() == 'I' { // a commit would succeed, of nothing: the effect and the inbox row are gone or have been committed
+		return s.failed(handling, tx, errEnded)
+	}
 	committing, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	if err := tx.Commit(committing); err != nil {
@@ -88,7 +92,10 @@ func (s *store) once(ctx context.Context, m *Message, h TxHandler) (t tried) {
 	return tried{fresh: true, ran: true}
 }
 
-var errHandlerTimeout = errors.New("the handler ran out of time")
+var (
+	errHandlerTimeout = errors.New("the handler ran out of time")
+	errEnded          = errors.New("the handler ended the transaction, with a statement of its own")
+)
 
 // open begins a transaction and writes the inbox row. Another transaction that holds the same row, uncommitted, is waited for: if it
 // commits, ours is the duplicate, if it rolls back, ours goes on. What counts is the number of rows, never an error or its text.
@@ -138,13 +145,26 @@ func (s *store) failed(ctx context.Context, tx pgx.Tx, err error) tried {
 	case errors.Is(context.Cause(ctx), errHandlerTimeout): // which also closed the connection, if a statement was running
 		t.class = classTransient
 		return t
+	case conn.IsClosed() && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		// The handler's own deadline ended its statement, which closes the connection. Whether the database is out the next attempt's begin
+		// will show; if this counted as an outage, a statement that is always too slow would stop all partitions for ever.
+		t.class = classTransient
+		return t
 	case conn.IsClosed(): // the server went away without a word, as a killed one does
 		t.class = classSystemic
 	}
-	// A session that is still good, in a transaction that is still good, did not give this error: the handler got it from somewhere else.
-	good := !conn.IsClosed() && conn.PgConn().TxStatus() == 'T'
-	t.out = t.class == classSystemic && !good && !isSkew(err)
+	t.out = t.class == classSystemic && s.ours(conn, err) && !isSkew(err)
 	return t
+}
+
+// ours reports that an error came from the consumer's own database. A session that is still good, in a transaction that is still good, did
+// not give it; nor did one that is there give an error of connecting: the handler got it from somewhere else.
+func (s *store) ours(conn *pgx.Conn, err error) bool {
+	if conn.IsClosed() {
+		return true
+	}
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return answered && conn.PgConn().TxStatus() != 'T'
 }
 
 // rollback ends a transaction that was not committed; after a commit it does nothing. Its error does not matter: the pool closes the

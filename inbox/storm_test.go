@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,13 @@ func TestARebalanceStormAppliesEachEffectOnceAndInOrder(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
+	var mu sync.Mutex // protects moods
+	moods := rand.New(rand.NewPCG(seed, 1))
+	mood := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return moods.IntN(n)
+	}
 	w := newWorld(t)
 	w.kafka.CreateTopic(t, "storm", partitions)
 	sequence := make(map[string]int)
@@ -44,13 +52,13 @@ func TestARebalanceStormAppliesEachEffectOnceAndInOrder(t *testing.T) {
 			if err := effect(ctx, tx, m); err != nil {
 				return err
 			}
-			switch n := rand.IntN(100); {
+			switch n := mood(100); {
 			case n < 5:
 				return errors.New("now and then")
 			case n < 15: // across the drain
 				select {
 				case <-ctx.Done():
-				case <-time.After(time.Duration(rand.IntN(100)) * time.Millisecond):
+				case <-time.After(time.Duration(mood(100)) * time.Millisecond):
 				}
 			}
 			return nil

@@ -2,18 +2,17 @@ package inbox
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // outcome is what becomes of a lane's head after a worker had it.
 type outcome struct {
 	result  Result
 	settled bool          // it is done; otherwise it stays the head
+	bury    bool          // the undertaker gets the lane; there is no result yet
 	wait    time.Duration // until it is ready again; zero: at once
 	verdict verdict
 	err     error // of an outage
@@ -39,25 +38,41 @@ func (r *run) serve(ctx context.Context, l *lane) {
 		return
 	}
 	out, eventType := r.process(ctx, it)
-	if _, handled := r.cfg.Handlers[eventType]; !handled {
-		eventType = "" // anybody may invent types, and a metric has a label for each
-	}
-	r.observe.ended(p.topic, eventType, out.result)
-	var again, more, freed bool
-	if out.settled {
-		more, freed = p.settle(l)
-	} else {
-		again = p.suspend(l, out.wait) && out.wait == 0
+	var again bool
+	switch {
+	case out.bury:
+		if p.suspend(l, 0) {
+			r.burials.add(l)
+		}
+	default:
+		r.ended(p, eventType, out.result)
+		again = !out.settled && p.suspend(l, out.wait) && out.wait == 0
 	}
 	if state, moved := r.sched.release(l, out.verdict, again); moved {
 		r.gateMoved(state, out.err)
 	}
+	if out.settled {
+		r.settle(l)
+	}
+}
+
+// settle counts the head of a lane as done and lets what stands behind it go on.
+func (r *run) settle(l *lane) {
+	more, freed := l.part.settle(l)
 	if more {
-		r.sched.push(p, []*lane{l})
+		r.sched.push(l.part, []*lane{l})
 	}
 	if freed {
-		r.pauser.sync(p)
+		r.pauser.sync(l.part)
 	}
+}
+
+// ended reports a result.
+func (r *run) ended(p *partition, eventType string, result Result) {
+	if _, handled := r.cfg.Handlers[eventType]; !handled {
+		eventType = "" // anybody may invent types, and a metric has a label for each
+	}
+	r.observe.ended(p.topic, eventType, result)
 }
 
 // gateMoved tells an operator, and the partitions, about the database.
@@ -71,7 +86,8 @@ func (r *run) gateMoved(state gateState, err error) {
 	r.pauser.sync(r.held()...)
 }
 
-// process runs the handler, unless the message was given up before, and buries what is given up.
+// process runs the handler, unless the message was given up before: then it is buried, by the undertaker and, when the dead-letter topic has
+// it, by writing its inbox row.
 func (r *run) process(ctx context.Context, it *item) (_ outcome, eventType string) {
 	m, undecodable := newMessage(it.rec)
 	r.warnNameless(ctx, m)
@@ -86,8 +102,12 @@ func (r *run) process(ctx context.Context, it *item) (_ outcome, eventType strin
 		if out := r.attempt(ctx, it, m, handler); it.dead == nil {
 			return out, m.Type
 		}
+		return outcome{bury: true, verdict: healthy}, m.Type // healthy, since the database let the handler begin
 	}
-	return r.bury(ctx, it, m), m.Type
+	if !it.dead.acked {
+		return outcome{bury: true}, m.Type
+	}
+	return r.account(ctx, it, m), m.Type
 }
 
 // attempt runs the handler once. When that was the last time, it.dead is set.
@@ -131,82 +151,6 @@ func (r *run) hold(ctx context.Context, it *item, m *Message, t tried) outcome {
 		out.verdict = healthy
 	}
 	return out
-}
-
-// bury sends a message to the dead-letter topic, waits until that is acknowledged, and writes its inbox row; only then is it done. A crash
-// between the two delivers it again: it is run again from attempt 1 and may be buried a second time, under the same x-dlq-id, or succeed,
-// in which case it is both applied and a dead letter. A crash never loses it.
-//
-// The messages of its key that stand behind it run after it, so a handler may see a later event without an earlier one: the dead letter
-// says which.
-func (r *run) bury(ctx context.Context, it *item, m *Message) outcome {
-	d := it.dead
-	if !d.acked {
-		if err := r.produce(ctx, it, m); err != nil {
-			if ctx.Err() != nil {
-				return outcome{result: Cancelled}
-			}
-			it.holds++
-			wait := exponential(r.cfg.Retry.Min, r.cfg.Retry.Max, outageGrowth, it.holds)
-			r.log(ctx, slog.LevelError, "dead letter was not acknowledged; its partition's offset stands still until it is", m,
-				"dead_letter_topic", r.cfg.DeadLetterTopic, "retry_in", wait, "error", err)
-			return outcome{result: Held, wait: wait}
-		}
-		d.acked = true
-	}
-	if err := r.store.account(ctx, m.id); err != nil {
-		if ctx.Err() != nil {
-			return outcome{result: Cancelled}
-		}
-		return r.hold(ctx, it, m, tried{err: err, class: openingClass(err), out: true})
-	}
-	r.log(ctx, slog.LevelError, "message went to the dead-letter topic", m, "dead_letter_topic", r.cfg.DeadLetterTopic,
-		"attempts", it.attempts, "class", d.class, "code", d.code, "error", d.message)
-	return outcome{result: Dead, settled: true, verdict: healthy}
-}
-
-// produceWait is how long a worker waits for an acknowledgement before it turns to other lanes; the produce itself goes on.
-const produceWait = 5 * time.Second
-
-// produce sends the dead letter, or goes on waiting for one that is on its way, so that a slow broker does not multiply it. A record that
-// is too large for the topic is sent again with less of our own in it.
-func (r *run) produce(ctx context.Context, it *item, m *Message) error {
-	d := it.dead
-	ctx, cancel := context.WithTimeoutCause(ctx, produceWait, fmt.Errorf("no acknowledgement within %v", produceWait))
-	defer cancel()
-	for {
-		if d.pending == nil {
-			var err error
-			if d.pending, err = r.send(ctx, d.record(it, m, r.cfg.Group, r.cfg.DeadLetterTopic)); err != nil {
-				return err
-			}
-		}
-		select {
-		case err := <-d.pending:
-			d.pending = nil
-			if err == nil || !d.shrink(err) {
-				return err
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// send begins a produce; the channel will have its result. One dead letter of the process is on its way at a time: the client would put
-// several into one batch, and the broker would refuse that as too large though each of them fits.
-func (r *run) send(ctx context.Context, letter *kgo.Record) (<-chan error, error) {
-	select {
-	case r.letters <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	result := make(chan error, 1)
-	r.client.TryProduce(context.WithoutCancel(ctx), letter, func(_ *kgo.Record, err error) {
-		<-r.letters
-		result <- err
-	})
-	return result, nil
 }
 
 func (r *run) log(ctx context.Context, level slog.Level, text string, m *Message, args ...any) {
