@@ -20,7 +20,7 @@ type Config struct {
 	// Concurrency is how many mails this worker sends at the same time, each on a connection of its own. Default: 4.
 	Concurrency int
 	// Attempts is how often a mail is tried before its notification is FAILED. Default: 16, which with the default back-off
-	// spans an outage of about four hours.
+	// spans an outage of about four hours. A try that the end of Run breaks off does not count.
 	Attempts int
 	// BackoffMin is the pause after a first failure; it doubles with each further one, up to BackoffMax, less up to a half
 	// at random. Default: 1 s.

@@ -15,14 +15,16 @@ const (
 	stateFailed  = "failed"
 )
 
-// recordTimeout bounds one try to write down what became of an attempt.
-const recordTimeout = time.Second
+// defaultRecordTimeout bounds one try to write down what became of an attempt.
+const defaultRecordTimeout = time.Second
 
 // verdict is what became of an attempt.
 type verdict struct {
 	state  string
 	delay  time.Duration // to the next attempt; only when pending
 	reason string        // for whoever registered; only when failed
+
+	uncounted bool // it was none; only when pending
 }
 
 // deliver makes one attempt at a claimed mail and writes down what became of it. The end of work breaks off the attempt.
@@ -56,6 +58,11 @@ func (w *Worker) attempt(work context.Context, e effect, claimed time.Time, log 
 	case refused:
 		log.Warn("a mail was refused", slog.String("error", describe(err)))
 		return verdict{state: stateFailed, reason: "the mail server refused the mail (" + codes + ")"}
+	case work.Err() != nil:
+		// We broke it off ourselves, so it is no attempt, and above all not the last one: the server may well have the mail.
+		delay := w.backoff(e.attempt)
+		log.Warn("a mail was broken off by the stop and will be tried again", slog.Duration("delay", delay), slog.String("error", describe(err)))
+		return verdict{state: statePending, delay: delay, uncounted: true}
 	case e.attempt == w.cfg.Attempts:
 		log.Error("a mail is given up", slog.String("error", describe(err)))
 		return givenUp
@@ -83,7 +90,7 @@ func (w *Worker) backoff(attempt int) time.Duration {
 // written down is sent twice. After the end of work it tries once more.
 func (w *Worker) record(work context.Context, e effect, v verdict, until time.Time) error {
 	for pauseFor := 50 * time.Millisecond; ; pauseFor = min(2*pauseFor, time.Second) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(work), recordTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(work), w.recordTimeout)
 		err := w.write(ctx, e, v)
 		cancel()
 		if err == nil || work.Err() != nil || time.Now().Add(pauseFor).After(until) {
@@ -114,9 +121,14 @@ func (w *Worker) write(ctx context.Context, e effect, v verdict) error {
 			update notifications n set state = 'FAILED', failed_at = now(), failure = $3
 			from failed where n.id = failed.notification_id`, e.id, e.attempt, v.reason)
 	default:
+		uncounted := 0
+		if v.uncounted {
+			uncounted = 1
+		}
 		_, err = w.pool.Exec(ctx, `
-			update mail_effects set state = 'pending', next_attempt_at = now() + $3::interval where id = $1 and state = 'started' and attempts = $2`,
-			e.id, e.attempt, v.delay)
+			update mail_effects set state = 'pending', next_attempt_at = now() + $3::interval, attempts = attempts - $4::int
+			where id = $1 and state = 'started' and attempts = $2`,
+			e.id, e.attempt, v.delay, uncounted)
 	}
 	if err != nil {
 		return fmt.Errorf("record the mail of event %s as %s: %w", e.id, v.state, err)

@@ -29,7 +29,7 @@ func TestWorkerOutlivesTheDatabase(t *testing.T) {
 	cfg.Lease = time.Hour
 	first := b.record(app.KindWelcome)
 	run(t, b.pool, cfg)
-	<-taken
+	receive(t, "the mail that the database does not survive", taken)
 	database.Start(t)
 	b.wait(first, "sent 1 SENT")
 	second := b.record(app.KindWelcome)

@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -34,6 +35,7 @@ type mailServer struct {
 	mu    sync.Mutex // guards what follows
 	calls [3]int
 	mails []received
+	conns []net.Conn // all that were accepted
 }
 
 // start listens on addr, "127.0.0.1:0" for any port, and returns the address. The server is stopped when the test ends.
@@ -51,10 +53,38 @@ func (s *mailServer) start(t *testing.T, addr string) string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(listener) // ends with ErrServerClosed
+		_ = server.Serve(keeper{listener, s}) // ends with ErrServerClosed
 	}()
-	t.Cleanup(func() { _ = server.Close(); <-done })
+	t.Cleanup(func() {
+		shut := make(chan error, 1)
+		go func() { shut <- server.Shutdown(context.WithoutCancel(t.Context())) }() // unlike Close it waits for the sessions
+		<-done
+		s.mu.Lock()
+		for _, conn := range s.conns {
+			_ = conn.Close() // most are closed
+		}
+		s.mu.Unlock()
+		if err := receive(t, "the mail server's sessions to end", shut); err != nil {
+			t.Errorf("stop the mail server: %v", err)
+		}
+	})
 	return listener.Addr().String()
+}
+
+// keeper is a listener that lets the mail server know its connections.
+type keeper struct {
+	net.Listener
+	server *mailServer
+}
+
+func (k keeper) Accept() (net.Conn, error) {
+	conn, err := k.Listener.Accept()
+	if err == nil {
+		k.server.mu.Lock()
+		defer k.server.mu.Unlock()
+		k.server.conns = append(k.server.conns, conn)
+	}
+	return conn, err
 }
 
 func (s *mailServer) received() []received {

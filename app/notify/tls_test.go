@@ -70,7 +70,7 @@ func TestWorkerAuthenticatesOverImplicitTLS(t *testing.T) {
 	id := b.record(app.KindWelcome)
 	run(t, b.pool, cfg)
 	b.wait(id, "failed 1 FAILED the mail server refused the mail (550)")
-	lines := <-heard
+	lines := receive(t, "the end of the conversation", heard)
 	want := []string{"EHLO walpost.example", "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00walpost\x00hunter2"))}
 	if len(lines) < 2 || !slices.Equal(lines[:2], want) {
 		t.Errorf("the server heard %q, want %q first", lines, want)

@@ -24,6 +24,8 @@ type Worker struct {
 	pool   *pgxpool.Pool
 	cfg    Config
 	mailer *mailer
+
+	recordTimeout time.Duration
 }
 
 // New returns a Worker over the database of pool, which stays the caller's; one more connection is made to listen. It refuses a
@@ -37,7 +39,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mail worker: %w", err)
 	}
-	return &Worker{pool: pool, cfg: cfg, mailer: m}, nil
+	return &Worker{pool: pool, cfg: cfg, mailer: m, recordTimeout: defaultRecordTimeout}, nil
 }
 
 // Run sends mails until ctx ends, and returns nil after the mails then on their way were settled, at most Drain and two seconds
@@ -158,7 +160,7 @@ type effect struct {
 	id        outbox.EventID
 	recipient app.Email
 	kind      app.Kind
-	attempt   int           // this one, from 1; it changes with every claim and so tells a claim from a later one
+	attempt   int           // this one, from 1; no later claim has the same, unless this one gave it back, and so it tells them apart
 	age       time.Duration // since the row was written, at the claim
 }
 
