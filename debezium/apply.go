@@ -12,10 +12,11 @@ import (
 )
 
 // Apply makes a configuration made by Config.Connector the running one and waits until connector and task run and have done so for
-// ClientConfig.Settle. limit bounds that wait; 0 means a minute. Applying what runs already changes nothing; what failed is restarted.
+// ClientConfig.Settle. limit bounds that wait; 0 means a minute. Applying what runs already changes nothing; what failed is restarted, what
+// somebody paused or stopped is resumed.
 //
 // The error is a *RefusedError when Kafka Connect has something against the configuration, which then is not applied, and a *NotRunningError when
-// the connector fails, is paused, or does not run in time; the configuration then stays applied.
+// the connector fails or does not run in time; the configuration then stays applied.
 func (c *Client) Apply(ctx context.Context, want map[string]string, limit time.Duration) (Status, error) {
 	plan, err := c.Plan(ctx, want)
 	if err != nil {
@@ -30,26 +31,27 @@ func (c *Client) Apply(ctx context.Context, want map[string]string, limit time.D
 			return Status{}, err
 		}
 	}
-	switch {
-	case len(plan.Changes) > 0:
-		err = c.call(ctx, http.MethodPut, connector(plan.Name)+"/config", want, nil)
-	case before.Running():
-		return before, nil
-	default:
-		_, err = c.Restart(ctx, plan.Name)
+	if len(plan.Changes) == 0 {
+		return c.run(ctx, want, before, limit)
 	}
-	if err != nil {
+	if err := c.call(ctx, http.MethodPut, connector(plan.Name)+"/config", want, nil); err != nil {
 		return Status{}, fmt.Errorf("apply connector %s: %w", plan.Name, err)
 	}
-	return c.await(ctx, want, before, cmp.Or(limit, time.Minute))
+	if before.Idle() { // only now, so that nothing begins with the old configuration
+		if err := c.resume(ctx, plan.Name); err != nil {
+			return Status{}, err
+		}
+	}
+	return c.await(ctx, want, before, limit)
 }
 
 // await waits until the connector runs with the configuration, or for good does not.
 //
 // Kafka Connect answers a change before it acts on it: the configuration is written, then read back by the workers, which restart the task and
 // write its new state, and until that is read back the old state shows. So a state counts only when the tasks have the new configuration and it
-// then lasts; a failure with another trace than before is new and counts at once.
+// then lasts; a failure with another trace than before is new and counts at once. A pause never counts: it may be the one that was just ended.
 func (c *Client) await(ctx context.Context, want map[string]string, before Status, limit time.Duration) (Status, error) {
+	limit = cmp.Or(limit, time.Minute)
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -67,7 +69,7 @@ func (c *Client) await(ctx context.Context, want map[string]string, before Statu
 			switch {
 			case state == Running && lasted:
 				return last, nil
-			case state == Failed && (lasted || last.failsAnew(before)), state == Paused && lasted:
+			case state == Failed && (lasted || last.failsAnew(before)):
 				return last, &NotRunningError{Status: last.explained(want), Waited: time.Since(start)}
 			}
 			err = c.pause(limited)
@@ -86,7 +88,7 @@ func (s Status) overall() State {
 	switch {
 	case len(s.Failed()) > 0:
 		return Failed
-	case s.Connector.State == Paused || s.Connector.State == Stopped:
+	case s.Idle():
 		return Paused
 	case s.Running():
 		return Running

@@ -25,7 +25,6 @@ func TestApply(t *testing.T) {
 	running := state("RUNNING", "RUNNING", "")
 	failed := state("RUNNING", "FAILED", slotTrace)
 	failedOtherwise := state("RUNNING", "FAILED", "java.lang.RuntimeException: something else\n")
-	accepted := answer{202, "{}"}
 	for _, tc := range []struct {
 		name    string
 		worker  func(*worker)
@@ -93,11 +92,35 @@ func TestApply(t *testing.T) {
 			changed: []string{putConfig}, took: 2 * time.Second, wantErr: errFailed, cause: "slot_active",
 		},
 		{
-			name: "a connector that somebody paused stays so and is said",
+			name: "a connector that somebody stopped is resumed, with the new configuration only",
 			worker: func(w *worker) {
-				w.on(getConfig, ok(old())).on(putConfig, ok(wanted())).on(getTasks, tasks(wanted())).on(getStatus, state("PAUSED", "PAUSED", ""))
+				w.on(getConfig, ok(old())).on(putConfig, ok(wanted())).on(resume, accepted).
+					on(getTasks, tasks(), tasks(), tasks(wanted())).on(getStatus, stopped, stopped, running)
 			},
-			changed: []string{putConfig}, took: 5 * time.Second, wantErr: errFailed,
+			changed: []string{putConfig, resume}, took: 6 * time.Second,
+		},
+		{
+			name: "what somebody paused is resumed though nothing changes",
+			worker: func(w *worker) {
+				w.on(getConfig, ok(wanted())).on(resume, accepted).on(getTasks, tasks(wanted())).
+					on(getStatus, state("PAUSED", "PAUSED", ""), state("PAUSED", "PAUSED", ""), running)
+			},
+			changed: []string{resume}, took: 5500 * time.Millisecond,
+		},
+		{
+			name: "a task that failed and was paused is resumed and restarted",
+			worker: func(w *worker) {
+				w.on(getConfig, ok(wanted())).on(resume, accepted).on(restart, accepted).on(getTasks, tasks(wanted())).
+					on(getStatus, state("PAUSED", "FAILED", slotTrace), running)
+			},
+			changed: []string{resume, restart}, took: 5 * time.Second,
+		},
+		{
+			name: "a connector that stays stopped is out of time, however long it has been so",
+			worker: func(w *worker) {
+				w.on(getConfig, ok(wanted())).on(resume, accepted).on(getTasks, tasks()).on(getStatus, stopped)
+			},
+			changed: []string{resume}, took: time.Minute, wantErr: context.DeadlineExceeded,
 		},
 		{
 			name: "the time is up",

@@ -103,9 +103,10 @@ var causes = []struct {
 	},
 	{
 		"slot_missing", regexp.MustCompile(`replication slot "[^"]+" does not exist|but this is no longer available on the server`),
-		"Slot {slot.name} is gone or stands behind the connector's position: events in between would be lost, so it stopped.",
-		"See `walpost slot status`. To begin anew: `walpost slot create`, stop the connector, remove its position with DELETE /connectors/{name}/offsets, " +
-			"run `walpost connector apply`, and publish what is missing from the rows of the outbox.",
+		"Slot {slot.name} is gone, or stands beyond the connector's position: events in between may never have been published, so it stopped.",
+		"See `walpost slot status`. If walpost's relay has read the slot meanwhile, run `walpost connector stop` and then `walpost connector resume`, which " +
+			"goes on where the slot stands. If the slot is gone or new, run `walpost slot create --if-missing --skip-existing` and the same, and publish what is " +
+			"missing from the rows of the outbox.",
 	},
 	{
 		"slots_exhausted", regexp.MustCompile(`all replication slots are in use`),

@@ -130,7 +130,7 @@ func (c Config) withDefaults() Config {
 	c.Slot = cmp.Or(c.Slot, "walpost")
 	c.Publication = cmp.Or(c.Publication, "walpost_outbox")
 	c.Table = cmp.Or(c.Table, "public.outbox_events")
-	c.Mapping = withMappingDefaults(c.Mapping)
+	c.Mapping = c.Mapping.WithDefaults()
 	c.Database.Port = cmp.Or(c.Database.Port, 5432)
 	if c.Database.SSLMode == "" {
 		c.Database.SSLMode = defaultSSLMode(c.Database.Host)
@@ -153,6 +153,9 @@ func defaultSSLMode(host string) string {
 	}
 	return "verify-full"
 }
+
+// ConnectorName is the name under which Kafka Connect knows the connector.
+func (c Config) ConnectorName() string { return c.withDefaults().Name }
 
 // RawTopic is where the connector publishes rows when Raw is set.
 func (c Config) RawTopic() string {

@@ -89,6 +89,7 @@ func ok(v any) answer {
 }
 
 var (
+	accepted    = answer{http.StatusAccepted, "{}"}
 	noContent   = answer{http.StatusNoContent, ""}
 	notFound    = answer{http.StatusNotFound, `{"error_code":404,"message":"Connector outbox not found"}`}
 	rebalancing = answer{http.StatusConflict, `{"error_code":409,"message":"Cannot complete request momentarily due to stale configuration (typically caused by a concurrent config change)"}`}
@@ -109,6 +110,9 @@ func state(connector, task, trace string) answer {
 	})
 }
 
+// stopped is the status of connector outbox after a stop.
+var stopped = ok(object{"name": "outbox", "connector": object{"state": "STOPPED", "worker_id": "w:8083"}, "tasks": []object{}, "type": "source"})
+
 // tasks are the configurations of the tasks of connector outbox.
 func tasks(configs ...map[string]string) answer {
 	list := []object{}
@@ -124,6 +128,10 @@ const (
 	getStatus  = "GET /connectors/outbox/status"
 	getTasks   = "GET /connectors/outbox/tasks"
 	restart    = "POST /connectors/outbox/restart?includeTasks=true&onlyFailed=true"
+	resume     = "PUT /connectors/outbox/resume"
+	stop       = "PUT /connectors/outbox/stop"
+	getOffsets = "GET /connectors/outbox/offsets"
+	reset      = "DELETE /connectors/outbox/offsets"
 	remove     = "DELETE /connectors/outbox"
 	validation = "PUT /connector-plugins/Plugin/config/validate"
 

@@ -160,7 +160,7 @@ func TestDeleteSaysWhatStays(t *testing.T) {
 	if diff := cmp.Diff(debezium.Remains{Slot: "s", Publication: "p", Database: "shop", Offsets: "outbox"}, got); diff != "" {
 		t.Errorf("Delete(outbox) (-want +got):\n%s", diff)
 	}
-	for _, want := range []string{"slot s of database shop stays", "walpost slot drop s", "publication p", "position of connector outbox"} {
+	for _, want := range []string{"slot s of database shop stays", "walpost slot drop --slot s", "publication p", "position of connector outbox"} {
 		if !strings.Contains(got.String(), want) {
 			t.Errorf("Remains = %q, want it to say %q", got, want)
 		}
@@ -205,7 +205,7 @@ func TestErrorsOfApplyAreWholeStories(t *testing.T) {
 		}
 	}
 	failed := &debezium.NotRunningError{Status: debezium.Status{Name: "outbox", Connector: debezium.Part{Task: -1, State: "PAUSED"}}}
-	if want := "connector outbox does not run:\nconnector PAUSED\n  Somebody paused or stopped it. Resume it with PUT /connectors/outbox/resume"; failed.Error() != want {
+	if want := "connector outbox does not run:\nconnector PAUSED\n  Somebody paused or stopped it: run `walpost connector resume`"; failed.Error() != want {
 		t.Errorf("NotRunningError = %q, want %q", failed, want)
 	}
 }

@@ -1,7 +1,6 @@
 package debezium
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -10,18 +9,6 @@ import (
 
 	"github.com/walpost/walpost/record"
 )
-
-// withMappingDefaults fills in the names of walpost's own table, as package record does.
-func withMappingDefaults(m record.Mapping) record.Mapping {
-	m.ID = m.IDColumn()
-	m.Key = cmp.Or(m.Key, "aggregate_id")
-	m.Payload = cmp.Or(m.Payload, "payload")
-	m.Topic = cmp.Or(m.Topic, "${event_type}")
-	if m.Placed == nil {
-		m.Placed = []string{record.HeaderEventType, record.HeaderAggregateType, record.HeaderTraceParent, record.HeaderHeaders}
-	}
-	return m
-}
 
 // router translates the mapping into the settings of the outbox event router.
 func (c Config) router() (map[string]string, error) {
@@ -75,11 +62,6 @@ func route(m record.Mapping) (by, replacement string, err error) {
 	if len(columns) > 1 {
 		return "", "", fmt.Errorf("topic %q: Debezium's router knows one column and this names %s: keep one, "+
 			"write the topic's name into a column of its own, or publish with walpost's relay", m.Topic, strings.Join(columns, " and "))
-	}
-	for _, literal := range column.Split(m.Topic, -1) {
-		if literal != "" && record.CheckTopic("a"+literal) != nil {
-			return "", "", fmt.Errorf("topic %q: %q is no part of a topic's name: want a-z A-Z 0-9 . _ -", m.Topic, literal)
-		}
 	}
 	if len(columns) == 0 {
 		// The router insists on a column of text: the id is one, whether uuid or text.

@@ -51,6 +51,9 @@ func (s Status) Running() bool {
 		!slices.ContainsFunc(s.Tasks, func(p Part) bool { return p.State != Running })
 }
 
+// Idle reports whether somebody paused or stopped the connector.
+func (s Status) Idle() bool { return s.Connector.State == Paused || s.Connector.State == Stopped }
+
 // Failed are the parts that failed.
 func (s Status) Failed() []Part {
 	var failed []Part
@@ -78,8 +81,8 @@ func (s Status) String() string {
 		}
 	}
 	switch {
-	case s.Connector.State == Paused || s.Connector.State == Stopped:
-		fmt.Fprintf(&b, "  Somebody paused or stopped it. Resume it with PUT %s/resume\n", connector(s.Name))
+	case s.Idle():
+		b.WriteString("  Somebody paused or stopped it: run `walpost connector resume`\n")
 	case len(s.Tasks) == 0:
 		b.WriteString("no task yet\n")
 	}
@@ -132,6 +135,15 @@ func (c *Client) status(ctx context.Context, name string) (Status, error) {
 	return status, err
 }
 
+// Config is a connector's configuration as Kafka Connect has stored it: what stands in it as a secret itself is not masked.
+func (c *Client) Config(ctx context.Context, name string) (map[string]string, error) {
+	config, err := c.config(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("configuration of connector %s: %w", name, err)
+	}
+	return config, nil
+}
+
 func (c *Client) config(ctx context.Context, name string) (map[string]string, error) {
 	var config map[string]string
 	err := c.call(ctx, http.MethodGet, connector(name)+"/config", nil, &config)
@@ -144,12 +156,16 @@ func (c *Client) Restart(ctx context.Context, name string) ([]Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.restart(ctx, status)
+}
+
+func (c *Client) restart(ctx context.Context, status Status) ([]Part, error) {
 	failed := status.Failed()
 	if len(failed) == 0 {
 		return nil, nil
 	}
-	if err := c.call(ctx, http.MethodPost, connector(name)+"/restart?includeTasks=true&onlyFailed=true", nil, nil); err != nil {
-		return nil, fmt.Errorf("restart connector %s: %w", name, err)
+	if err := c.call(ctx, http.MethodPost, connector(status.Name)+"/restart?includeTasks=true&onlyFailed=true", nil, nil); err != nil {
+		return nil, fmt.Errorf("restart connector %s: %w", status.Name, err)
 	}
 	return failed, nil
 }
@@ -164,7 +180,7 @@ type Remains struct {
 
 // String says what stays, why that matters and how to remove it.
 func (r Remains) String() string {
-	return fmt.Sprintf(`slot %[1]s of database %[2]s stays, and PostgreSQL keeps its log for it until another reader takes it or it is dropped: walpost slot drop %[1]s
+	return fmt.Sprintf(`slot %[1]s of database %[2]s stays, and PostgreSQL keeps its log for it until another reader takes it or it is dropped: walpost slot drop --slot %[1]s
 publication %[3]s of database %[2]s stays
 the position of connector %[4]s stays in Kafka Connect, and a connector of this name goes on from there`, r.Slot, r.Database, r.Publication, r.Offsets)
 }

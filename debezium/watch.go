@@ -20,6 +20,13 @@ type WatchConfig struct {
 	// Healthy is how long a connector must have run for its next failure to begin a new row. Defaults to 10 min.
 	Healthy time.Duration
 
+	// Apply makes the connector that is to be watched, as Client.Apply does: it is called at first and whenever the connector is missing; until it succeeds, again after 1 s and then up to 30 s. A *NotRunningError counts as success:
+	// what was applied and failed is restarted. Defaults to nothing: a connector that is missing ends Watch.
+	Apply func(context.Context) error
+
+	// Resume calls Apply at first even for a connector that somebody paused or stopped. Defaults to leaving it alone until somebody else resumes it.
+	Resume bool
+
 	// Report is told each step, in order, from the goroutine of Watch. Defaults to nobody.
 	Report func(WatchEvent)
 }
@@ -53,20 +60,22 @@ const (
 	WatchPaused      WatchStep = "paused"      // somebody paused or stopped it; it is left alone
 	WatchUnassigned  WatchStep = "unassigned"  // it is on its way to a worker
 	WatchUnavailable WatchStep = "unavailable" // Kafka Connect does not answer as it should; see Err
+	WatchApplied     WatchStep = "applied"     // WatchConfig.Apply has made the connector
+	WatchNotApplied  WatchStep = "not_applied" // it could not, for the Attempt-th time and for what Err says; again after Wait
 )
 
 // WatchEvent is a step of Watch.
 type WatchEvent struct {
 	Step    WatchStep
 	Status  Status        // explained; without parts when unavailable
-	Attempt int           // of WatchFailed and WatchRestarted: the restart's number, from 1
-	Wait    time.Duration // of WatchFailed: until the restart
-	Err     error         // of WatchUnavailable
+	Attempt int           // of WatchFailed and WatchRestarted: the restart's number, from 1; of WatchNotApplied that of the attempt
+	Wait    time.Duration // of WatchFailed and WatchNotApplied: until the next attempt
+	Err     error         // of WatchUnavailable and WatchNotApplied
 }
 
 // Watch restarts the failed parts of a connector for as long as ctx lasts, because Kafka Connect never does, and then returns nil. It reports
 // a step when something changes and whenever it acts. An outage of Kafka Connect is reported and sat out. The error matches ErrNotFound when
-// the connector does not exist, or no longer.
+// the connector does not exist, or no longer, and WatchConfig.Apply is not there to make it.
 func (c *Client) Watch(ctx context.Context, name string, cfg WatchConfig) error {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -100,15 +109,20 @@ type watch struct {
 	attempt int       // restarts in this row
 	due     time.Time // of the next restart; zero: none is awaited
 	running time.Time // since when it runs; zero: it does not
+	applied bool      // by us, and there since
+	refused int       // attempts to apply in this row
 }
 
 // look does what is due and says when to look again.
 func (w *watch) look(ctx context.Context) (time.Duration, error) {
 	status, err := w.client.Status(ctx, w.name)
-	if errors.Is(err, ErrNotFound) {
+	missing := errors.Is(err, ErrNotFound)
+	switch {
+	case missing && w.cfg.Apply == nil:
 		return 0, err
-	}
-	if err != nil {
+	case missing, err == nil && w.cfg.Apply != nil && !w.applied && (w.cfg.Resume || !status.Idle()):
+		return w.apply(ctx), nil
+	case err != nil:
 		return w.seen(WatchEvent{Step: WatchUnavailable, Err: err}), nil
 	}
 	switch status.overall() {
@@ -149,7 +163,7 @@ func (w *watch) failed(ctx context.Context, status Status) time.Duration {
 		}
 		w.running = time.Time{}
 		w.attempt++
-		wait := w.backoff()
+		wait := backoff(w.cfg.BackoffMin, w.cfg.BackoffMax, w.attempt)
 		w.due = time.Now().Add(wait)
 		w.report(WatchEvent{Step: WatchFailed, Status: status, Attempt: w.attempt, Wait: wait})
 	}
@@ -169,11 +183,36 @@ func (w *watch) report(e WatchEvent) {
 	w.cfg.Report(e)
 }
 
-func (w *watch) backoff() time.Duration {
-	wait := w.cfg.BackoffMin
-	for range w.attempt - 1 {
-		if wait = 2 * wait; wait >= w.cfg.BackoffMax {
-			return w.cfg.BackoffMax
+// The bounds of the time between two attempts to apply: the servers of a system that is starting come up within seconds of each other.
+const (
+	applyMin = time.Second
+	applyMax = 30 * time.Second
+)
+
+func (w *watch) apply(ctx context.Context) time.Duration {
+	err := w.cfg.Apply(ctx)
+	if ctx.Err() != nil {
+		return 0
+	}
+	w.due, w.running = time.Time{}, time.Time{}
+	var notRunning *NotRunningError
+	if w.applied = err == nil || errors.As(err, &notRunning); w.applied {
+		w.refused = 0
+		w.report(WatchEvent{Step: WatchApplied})
+		return 0
+	}
+	w.refused++
+	wait := backoff(applyMin, applyMax, w.refused)
+	w.report(WatchEvent{Step: WatchNotApplied, Err: err, Attempt: w.refused, Wait: wait})
+	return wait
+}
+
+// backoff is the wait before the attempt of that number, from 1.
+func backoff(least, most time.Duration, attempt int) time.Duration {
+	wait := least
+	for range attempt - 1 {
+		if wait = 2 * wait; wait >= most {
+			return most
 		}
 	}
 	return wait

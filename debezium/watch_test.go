@@ -28,6 +28,8 @@ func watchFor(t *testing.T, w *worker, limit time.Duration, cfg debezium.WatchCo
 			text += fmt.Sprintf(" %s, restart %d after %v", e.Status.Failed()[0].Explanation.Cause, e.Attempt, e.Wait)
 		case debezium.WatchRestarted:
 			text += fmt.Sprintf(" %d", e.Attempt)
+		case debezium.WatchNotApplied:
+			text += fmt.Sprintf(" %v, %d, again after %v", e.Err, e.Attempt, e.Wait)
 		}
 		steps = append(steps, text)
 	}
@@ -149,6 +151,100 @@ func TestWatchTriesARestartAgainThatKafkaConnectRefused(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"0s failed slot_active, restart 1 after 5s", "5s unavailable", "10s restarted 1"}, got); diff != "" {
 			t.Errorf("Watch(outbox) reported (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestWatchApplies(t *testing.T) {
+	t.Parallel()
+	running, early := state("RUNNING", "RUNNING", ""), errors.New("no slot")
+	for _, tc := range []struct {
+		name    string
+		states  []answer
+		applies []error // what Apply returns, one after the other; the last stays
+		resume  bool
+		limit   time.Duration
+		want    []string
+	}{
+		{"at first, though it runs", []answer{running}, []error{nil}, false, time.Hour, []string{"0s applied", "0s running"}},
+		{
+			"until it succeeds, ever more slowly, up to a bound",
+			[]answer{running},
+			[]error{early, early, early, early, early, early, early, nil},
+			false, 100 * time.Second,
+			[]string{
+				"0s not_applied no slot, 1, again after 1s", "1s not_applied no slot, 2, again after 2s", "3s not_applied no slot, 3, again after 4s",
+				"7s not_applied no slot, 4, again after 8s", "15s not_applied no slot, 5, again after 16s", "31s not_applied no slot, 6, again after 30s",
+				"1m1s not_applied no slot, 7, again after 30s", "1m31s applied", "1m31s running",
+			},
+		},
+		{
+			"what is missing, whenever it is",
+			[]answer{running, running, running, notFound, notFound, running},
+			[]error{early, nil, early, nil},
+			false, 20 * time.Second,
+			[]string{
+				"0s not_applied no slot, 1, again after 1s", "1s applied", "1s running", "6s not_applied no slot, 1, again after 1s", "7s applied", "7s running",
+			},
+		},
+		{
+			"once, and restarts what fails then",
+			[]answer{state("RUNNING", "FAILED", slotTrace)},
+			[]error{&debezium.NotRunningError{}},
+			false, 6 * time.Second,
+			[]string{"0s applied", "0s failed slot_active, restart 1 after 5s", "5s restarted 1"},
+		},
+		{
+			"not what somebody stopped, until somebody resumes it",
+			[]answer{stopped, stopped, running},
+			[]error{nil},
+			false, time.Minute,
+			[]string{"0s paused", "10s applied", "10s running"},
+		},
+		{
+			"not what somebody stopped later",
+			[]answer{running, running, stopped},
+			[]error{nil},
+			true, time.Minute,
+			[]string{"0s applied", "0s running", "5s paused"},
+		},
+		{"what somebody stopped, when it is to resume", []answer{stopped, running}, []error{nil}, true, time.Minute, []string{"0s applied", "0s running"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorker(t).on(getStatus, tc.states...).on(getConfig, ok(wanted())).on(restart, accepted)
+				if slices.ContainsFunc(tc.states, func(a answer) bool { return a.status == 404 }) {
+					w.on(getConfig, notFound)
+				}
+				got, err := watchFor(t, w, tc.limit, debezium.WatchConfig{Resume: tc.resume, Apply: func(context.Context) error {
+					err := tc.applies[0]
+					if len(tc.applies) > 1 {
+						tc.applies = tc.applies[1:]
+					}
+					return err
+				}})
+				if err != nil {
+					t.Errorf("Watch(outbox) = %v, want nil at the end of its context", err)
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("Watch(outbox) reported (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestWatchThatEndsWhileItAppliesReportsNoFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorker(t).on(getStatus, state("RUNNING", "RUNNING", ""))
+		got, err := watchFor(t, w, 3*time.Second, debezium.WatchConfig{Apply: func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}})
+		if err != nil || got != nil {
+			t.Errorf("Watch(outbox) = %v, reported %q, want nil and nothing", err, got)
 		}
 	})
 }
