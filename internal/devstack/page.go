@@ -147,7 +147,7 @@ func (p *Page) fail(w http.ResponseWriter, code int, message string) {
 
 // render fills the page in memory first, so that a mistake in a template is an error and not half a page.
 func (p *Page) render(w http.ResponseWriter, code int, name string, v view) {
-	v.Version, v.Try, v.Page, v.Now = p.version, p.try, name, time.Now()
+	v.Version, v.Try, v.Page, v.Now, v.RunsOn = p.version, p.try, name, time.Now(), p.sources.RunsOn
 	var body bytes.Buffer
 	if err := p.pages[name].Execute(&body, v); err != nil {
 		http.Error(w, errors.Join(errors.New("status page"), err).Error(), http.StatusInternalServerError)

@@ -20,6 +20,7 @@ type Sources struct {
 	Slot            string // of the relay
 	Group           string // of the consumer
 	DeadLetterTopic string
+	RunsOn          string // the broker and who carries the events, in words
 }
 
 // Status is what the page shows, and /status.json serves.

@@ -88,7 +88,7 @@ func (t *TopicReader) Of(id string) (Place, bool) {
 	return at, known
 }
 
-// Sizes asks the broker how much is in each topic.
+// Sizes asks the broker how much is in each topic of events or dead letters.
 func (t *TopicReader) Sizes(ctx context.Context) ([]TopicSize, error) {
 	admin := kadm.NewClient(t.client)
 	ends, err := admin.ListEndOffsets(ctx)
@@ -101,6 +101,9 @@ func (t *TopicReader) Sizes(ctx context.Context) ([]TopicSize, error) {
 	}
 	var sizes []TopicSize
 	for topic, partitions := range ends {
+		if machinery(topic) {
+			continue
+		}
 		size := TopicSize{Topic: topic, Partitions: len(partitions)}
 		for partition, end := range partitions {
 			start, _ := starts.Lookup(topic, partition) // a partition made between the two requests starts at 0
@@ -110,6 +113,11 @@ func (t *TopicReader) Sizes(ctx context.Context) ([]TopicSize, error) {
 	}
 	slices.SortFunc(sizes, func(a, b TopicSize) int { return cmp.Compare(a.Topic, b.Topic) })
 	return sizes, nil
+}
+
+// machinery reports whether a topic of the real stack holds no events: what Kafka Connect keeps its state in, and Debezium's signs of life.
+func machinery(topic string) bool {
+	return strings.HasPrefix(topic, "walpost-connect-") || strings.HasPrefix(topic, "__")
 }
 
 func (t *TopicReader) note(rec *kgo.Record) {

@@ -12,6 +12,7 @@ import (
 // view is what a template is filled with; each page uses the fields of its own.
 type view struct {
 	Version, Try, Page, Title, Message string
+	RunsOn                             string
 	Now                                time.Time
 	Status                             Status
 	Event                              Event

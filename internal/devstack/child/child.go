@@ -84,6 +84,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	// A process group of its own, so that Ctrl-C reaches us first and the child when we stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.Credential, Setpgid: !c.Detach, Setsid: c.Detach}
 	if c.Detach {
+		keepDescriptors()
 		out, err := openOutput(c.Output)
 		if err != nil {
 			return nil, fmt.Errorf("start %s: %w", c.Name, err)

@@ -3,6 +3,7 @@ package child_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -56,6 +57,27 @@ func TestADetachedChildOutlivesItsParentAndIsFoundAgain(t *testing.T) {
 	}
 	if _, err := child.Attach(t.Context(), cmd.Record); !errors.Is(err, child.ErrNotRunning) {
 		t.Errorf("Attach() after Stop = %v, want ErrNotRunning", err)
+	}
+}
+
+func TestADetachedChildHoldsNothingOfWhoeverStartedItsParent(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "waits")
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	kill(t, startParent(t, cmd, "detached", theirs))
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	attach(t, cmd.Record)
+	if err := ours.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("Read() of a pipe that the parent was given = %v, want its end: the child holds it open", err)
 	}
 }
 
@@ -128,9 +150,10 @@ func TestAProcessThatNobodyAskedForAfterItsEndHasEnded(t *testing.T) {
 }
 
 // startParent starts a process that starts the command's child and returns when the child is up.
-func startParent(t *testing.T, cmd child.Command, how string) *exec.Cmd {
+func startParent(t *testing.T, cmd child.Command, how string, files ...*os.File) *exec.Cmd {
 	t.Helper()
 	parent := exec.Command(os.Args[0], "helper", "parent", cmd.Record, cmd.Output, cmd.Addr, how)
+	parent.ExtraFiles = files
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // tailBytes is how much of what a process prints is kept for error messages.
@@ -36,6 +38,17 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.TrimSpace(string(t.last))
+}
+
+// keepDescriptors makes sure that a detached process gets none of the descriptors that this one was given by whoever started it: the lock that a script
+// holds, or the pipe whose end it waits for, would be held until the detached process ends. Those that this process opened itself are not passed on anyway.
+func keepDescriptors() {
+	open, _ := os.ReadDir("/dev/fd") // where there is no such folder they are passed on
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 // openOutput makes a new file for what a detached process prints and keeps that of the run before.
