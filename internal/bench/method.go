@@ -1,0 +1,105 @@
+package bench
+
+import "fmt"
+
+// method writes how it was measured, on what, and how to do it again.
+func (p *page) method(r *RelayResults, path *PathResults) {
+	p.add("## How it was measured\n")
+	if r != nil {
+		p.relayMethod(*r)
+	}
+	if path != nil {
+		p.pathMethod(*path)
+	}
+	p.add("What these figures do not say: how a cluster of several machines behaves, where the network and the replication of Kafka weigh more than either relay; " +
+		"what tables with large or wide rows do; and how fast your machine is. Absolute figures vary by a factor of two between machines and between days: " +
+		"compare within one run.\n")
+	p.machine(r, path)
+	p.contestants(r, path)
+	p.again(r, path)
+}
+
+func (p *page) relayMethod(r RelayResults) {
+	p.add(`- **Every event is accounted for by its id**, in every measurement: a run in which one is lost, foreign or out of its key's order is not reported but fails.
+- **The same work for all**: one table, one publication, one log. Each has a slot and a topic of its own with the same %d partitions, and one consumer,
+  in the measuring process, reads what is committed (read_committed) with fetches of up to %d MiB.
+- **Taking turns**: %d rounds in rotating order after a first one that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.
+- **Drain**: %s one-row transactions, payloads of %d bytes of which half does not compress, are written once; each drain reads them from its own copy of one
+  slot. Timed from the consumer's first fetch to the last event, without the events of that fetch, and so without the start, which has its own column.
+  pg_recvlogical is timed from its start to its end and writes to /dev/null.
+- **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
+  runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
+- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
+  its own, whose heap's limit is named below; a Java process keeps the memory that it once took.
+- **Debezium gets what it needs to be fast**: the settings of package debezium make it publish the same bytes and lose nothing; the one that costs speed, a limit
+  of the queue in bytes, is off as it is by default. Kafka and the workers run with Java's own compiler and collector, not with the small ones of `+"`stack up`"+`.
+`, partitions, fetchBytes>>20, r.Repeats, count(r.Rows), payloadBytes, writers, warmup, r.Seconds, samplePeriod.Milliseconds())
+}
+
+func (p *page) pathMethod(r PathResults) {
+	p.add(`- **The whole way**: `+"`api-server`, the relay and `kafka-consumer`"+` as processes of their own. %d clients register, each again as soon as it has its answer,
+  for %g s after a warm-up of %v, %d times in turn. The commits' times are PostgreSQL's own (track_commit_timestamp), the others are those of the consumer and the
+  mail server in the measuring process, all by one clock.
+`, r.Clients, r.Seconds, warmup, r.Repeats)
+}
+
+func (p *page) machine(r *RelayResults, path *PathResults) {
+	var about About
+	if path != nil {
+		about = path.About
+	}
+	if r != nil {
+		about = r.About
+	}
+	m := about.Machine
+	p.add("## Machine and settings\n")
+	p.table([][]string{
+		{"", ""},
+		{"processors", fmt.Sprintf("%d × %s", m.Cores, m.CPU)},
+		{"memory", fmt.Sprintf("%g GiB", m.MemoryGiB)},
+		{"system", fmt.Sprintf("%s, kernel %s", m.System, m.Kernel)},
+		{"walpost", fmt.Sprintf("%s, %s", m.Walpost, m.Go)},
+		{"PostgreSQL", m.PostgreSQL},
+		{"Kafka, Kafka Connect", fmt.Sprintf("%s, Java %s", m.Kafka, m.Java)},
+		{"Debezium", m.Debezium},
+		{"when", fmt.Sprintf("%s, %.0f minutes", about.Began.Format("2006-01-02 15:04 MST"), about.Minutes)},
+		{"other load before the start", fmt.Sprintf("%.0f %% of the machine", 100*about.Busy)},
+		{"other load while measuring", othersText(r)},
+	})
+	p.terms(about.Settings)
+	p.add("")
+}
+
+// othersText tells a disturbed run from a quiet one.
+func othersText(r *RelayResults) string {
+	if r == nil {
+		return "not measured"
+	}
+	o := r.others()
+	return fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*o.Median, 100*o.Max)
+}
+
+func (p *page) contestants(r *RelayResults, path *PathResults) {
+	for _, c := range contestantNames(r, path) {
+		p.add("<details><summary>%s: %s</summary>\n", c.Label, c.What)
+		if len(c.Settings) > 0 {
+			p.add("```properties")
+			for _, name := range sortedKeys(c.Settings) {
+				p.add("%s=%s", name, c.Settings[name])
+			}
+			p.add("```")
+		}
+		p.add("\n</details>\n")
+	}
+}
+
+func (p *page) again(r *RelayResults, path *PathResults) {
+	p.add("## Again\n\nJava 17, Maven and PostgreSQL 15 or newer are needed, no Docker, and a machine that does nothing else.\n\n```sh")
+	if r != nil {
+		p.add("%s", r.About.Command)
+	}
+	if path != nil {
+		p.add("%s", path.About.Command)
+	}
+	p.add("```\n\nEvery single measurement is in [performance/](performance).")
+}

@@ -1,0 +1,271 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Folder is where results and plots lie, beside the page.
+const Folder = "performance"
+
+// pageFile is the page's name.
+const pageFile = "performance.md"
+
+// SaveRelay writes the results below dir, for WriteReport.
+func SaveRelay(dir string, r RelayResults) error {
+	return writeResults(filepath.Join(dir, Folder), relayFile, r)
+}
+
+// SavePath writes the results below dir, for WriteReport.
+func SavePath(dir string, r PathResults) error {
+	return writeResults(filepath.Join(dir, Folder), pathFile, r)
+}
+
+// WriteReport makes dir/performance.md and the plots in dir/performance from the results there, and returns the files it wrote. The same results give
+// the same bytes. It needs at least one of the two kinds of results.
+func WriteReport(dir string) ([]string, error) {
+	files, err := Report(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := sortedKeys(files)
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// Report is what WriteReport writes, by file name.
+func Report(dir string) (map[string][]byte, error) {
+	var relay *RelayResults
+	var path *PathResults
+	err := readResults(filepath.Join(dir, Folder), relayFile, &relay)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = ignoreMissing(readResults(filepath.Join(dir, Folder), pathFile, &path))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if relay == nil && path == nil {
+		return nil, fmt.Errorf("no results in %s: make some with `walpost bench relay --out %s`", filepath.Join(dir, Folder), dir)
+	}
+	files := make(map[string][]byte)
+	var p page
+	p.add("# Performance\n\n<!-- Made by `walpost bench report` from the measurements in performance/. Do not edit. -->\n")
+	if relay != nil {
+		p.relay(*relay, files)
+	}
+	if path != nil {
+		p.path(*path, files)
+	}
+	p.method(relay, path)
+	files[pageFile] = []byte(p.String())
+	return files, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// page is Markdown in the making.
+type page struct{ strings.Builder }
+
+func (p *page) add(format string, args ...any) { fmt.Fprintf(&p.Builder, format+"\n", args...) }
+
+func (p *page) table(rows [][]string) {
+	for i, row := range rows {
+		p.add("| %s |", strings.Join(row, " | "))
+		if i == 0 {
+			p.add("|%s", strings.Repeat(" --- |", len(row)))
+		}
+	}
+	p.add("")
+}
+
+func (p *page) plot(name, alt string, svg []byte, files map[string][]byte) {
+	files[filepath.Join(Folder, name)] = svg
+	p.add("![%s](%s/%s)\n", alt, Folder, name)
+}
+
+// relay writes the three sections about the relays.
+func (p *page) relay(r RelayResults, files map[string][]byte) {
+	list := r.Summaries()
+	p.add("%s\n", lead(r, list))
+	p.add("## Draining a backlog\n")
+	p.plot("drain.svg", drainTitle(list), drainPlot(r), files)
+	p.table(DrainTable(r))
+	if len(r.Latencies) > 0 {
+		p.add("## Latency\n")
+		p.plot("latency.svg", latencyTitle(r, list), latencyPlot(r), files)
+		p.table(LatencyTable(r))
+		if slow := behind(list); slow != "" {
+			p.add("%s\n", slow)
+		}
+	}
+	p.add("## What it takes from the machine\n")
+	p.plot("cost.svg", costTitle(list), costPlot(r), files)
+	p.add("Every process shared %d cores with the others: what a relay does not take is there for PostgreSQL, Kafka and the application.\n",
+		r.About.Machine.Cores)
+}
+
+// lead says in a few lines what was found.
+func lead(r RelayResults, list []Summary) string {
+	var b strings.Builder
+	our := ours(list)
+	fmt.Fprintf(&b, "Measured on one machine with %d cores and everything on it: PostgreSQL %s, Kafka %s, Debezium %s. %s:\n",
+		r.About.Machine.Cores, r.About.Machine.PostgreSQL, r.About.Machine.Kafka, r.About.Machine.Debezium, our.Label)
+	for _, s := range list {
+		if s.ours() || s.Rate.Median == 0 || s.Name == PgRecvlogical {
+			continue
+		}
+		fmt.Fprintf(&b, "\n- against **%s**: a backlog drains at %s the rate", s.Label, times(our.Rate.Median/s.Rate.Median))
+		at := titleRate(r)
+		l, measured := s.at(at)
+		if o, too := our.at(at); measured && too {
+			fmt.Fprintf(&b, "; at %s events a second the median latency is %s instead of %s", count(at), ms(o.P50.Median), ms(l.P50.Median))
+		}
+		fmt.Fprintf(&b, "; %s instead of %s MiB of memory.", digits(our.PeakMiB.Median), digits(s.PeakMiB.Median))
+	}
+	fmt.Fprintf(&b, "\n\n%s", accounted(list))
+	return b.String()
+}
+
+// accounted says what became of the events of all measurements.
+func accounted(list []Summary) string {
+	lost, doubled := 0, 0
+	for _, s := range list {
+		lost, doubled = lost+s.Lost, doubled+s.Doubled
+	}
+	if lost+doubled == 0 {
+		return "Nobody lost or doubled an event while being measured."
+	}
+	return fmt.Sprintf("%s events were lost and %s doubled, by whom is in the tables.", count(lost), count(doubled))
+}
+
+// DrainTable has a line for each contestant; the first row is the heading.
+func DrainTable(r RelayResults) [][]string {
+	list := r.Summaries()
+	base := named(list, Debezium).Rate.Median
+	rows := [][]string{{
+		"contestant", "events/s, median", "lowest – highest", "to Debezium's default", "start to first event", "relay µs an event", "walsender µs an event",
+		"relay MiB", "lost", "doubled",
+	}}
+	for _, s := range list {
+		if s.Rate.N == 0 {
+			continue
+		}
+		row := []string{
+			s.Label, count(int(s.Rate.Median)), count(int(s.Rate.Min)) + " – " + count(int(s.Rate.Max)), ratio(s.Rate.Median, base),
+			fmt.Sprintf("%.1f s", s.Start.Median), digits(s.Relay.Median), digits(s.Walsender.Median), digits(s.PeakMiB.Median),
+			count(s.Lost), count(s.Doubled),
+		}
+		if s.Name == PgRecvlogical {
+			row[4], row[7], row[8], row[9] = "–", "–", "–", "–"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// LatencyTable has a line for each rate and contestant; the first row is the heading.
+func LatencyTable(r RelayResults) [][]string {
+	rows := [][]string{{"events/s", "contestant", "p50 ms", "p90 ms", "p99 ms", "max ms", "p50 lowest – highest", "relay % of a core", "walsender % of a core"}}
+	list := r.Summaries()
+	for _, at := range r.Rates {
+		for _, s := range list {
+			l, ok := s.at(at)
+			if !ok {
+				continue
+			}
+			rows = append(rows, []string{
+				count(at), s.Label, digits(l.P50.Median), digits(l.P90.Median), digits(l.P99.Median), digits(l.Max.Median),
+				digits(l.P50.Min) + " – " + digits(l.P50.Max), fmt.Sprintf("%.0f", 100*l.RelayCPU.Median), fmt.Sprintf("%.0f", 100*l.Walsender.Median),
+			})
+		}
+	}
+	return rows
+}
+
+func ratio(value, base float64) string {
+	if base == 0 {
+		return "–"
+	}
+	return times(value / base)
+}
+
+// behind names who did not keep up, by more than a second's events, and writers that did not reach their rate.
+func behind(list []Summary) string {
+	var lines []string
+	for _, s := range list {
+		for _, l := range s.Latency {
+			if l.Behind.Median > float64(l.Rate) {
+				lines = append(lines, fmt.Sprintf("%s did not keep up with %s events a second: %s were waiting when the writers stopped, and its figures there "+
+					"depend on how long they wrote.", s.Label, count(l.Rate), count(int(l.Behind.Median))))
+			}
+			if l.Achieved.Median < 0.98*float64(l.Rate) {
+				lines = append(lines, fmt.Sprintf("Beside %s the writers reached %s of %s events a second.", s.Label, count(int(l.Achieved.Median)), count(l.Rate)))
+			}
+		}
+	}
+	return strings.Join(lines, "\n\n")
+}
+
+// path writes the section about the whole application.
+func (p *page) path(r PathResults, files map[string][]byte) {
+	list := r.Summaries()
+	p.add("## The whole way: from the request to the mail\n")
+	p.plot("path.svg", pathTitle(list), pathPlot(r), files)
+	p.table(PathTable(r))
+	p.add("What bounds the throughput is the password's hash: argon2id with 19 MiB takes some 35 ms of a core, on purpose, so that %d cores do no more than about "+
+		"%d registrations a second. The relay decides how soon the mail comes, not how many.\n", r.About.Machine.Cores, r.About.Machine.Cores*1000/35)
+}
+
+// PathTable has a line for each contestant; the first row is the heading.
+func PathTable(r PathResults) [][]string {
+	rows := [][]string{{
+		"contestant", "mails/s", "request → commit ms", "commit → topic ms", "topic → applied ms", "applied → mail ms", "all p50 ms", "all p99 ms",
+		"registrations", "lost", "doubled",
+	}}
+	for _, s := range r.Summaries() {
+		if s.Rate.N == 0 {
+			continue
+		}
+		row := []string{s.Label, digits(s.Rate.Median)}
+		for _, hop := range []string{HopRequest, HopPublish, HopApply, HopMail, HopAll} {
+			row = append(row, digits(s.Hops[hop].Median))
+		}
+		rows = append(rows, append(row, digits(s.P99.Median), count(s.Registrations), count(s.Lost), count(s.Doubled)))
+	}
+	return rows
+}
+
+// terms of a map, sorted, one a line.
+func (p *page) terms(m map[string]string) {
+	for _, name := range sortedKeys(m) {
+		p.add("- %s: %s", name, m[name])
+	}
+}
+
+func contestantNames(r *RelayResults, path *PathResults) []Contestant {
+	var list []Contestant
+	if r != nil {
+		list = r.Contestants
+	}
+	if path != nil {
+		for _, c := range path.Contestants {
+			if !slices.ContainsFunc(list, func(have Contestant) bool { return have.Name == c.Name }) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,90 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/walpost/walpost/internal/bench"
+)
+
+// limit is generous: the machine is shared with other suites, and two Java servers start.
+const limit = 4 * time.Minute
+
+func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
+	stack := realStack(t)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	rows, rates := 2000, []int{100}
+	results, err := bench.RunRelay(ctx, bench.RelayConfig{
+		Stack: stack, Deliveries: []string{"at-least-once"}, Against: []string{bench.Debezium, bench.PgRecvlogical},
+		Rows: rows, Rates: rates, Duration: 2 * time.Second, Repeats: 1, Command: "test",
+	})
+	if err != nil {
+		t.Fatalf("RunRelay() = %v, want no error", err)
+	}
+	var drained []string
+	for _, d := range results.Drains {
+		drained = append(drained, d.Contestant)
+		if want := rows; d.Count.Written != want || d.Contestant != bench.PgRecvlogical && d.Count.Seen != want {
+			t.Errorf("drain of %s: count = %+v, want %d written and seen", d.Contestant, d.Count, want)
+		}
+		if d.Seconds <= 0 || d.Rate <= 0 {
+			t.Errorf("drain of %s: %v s, %v events/s, want both above 0", d.Contestant, d.Seconds, d.Rate)
+		}
+	}
+	slices.Sort(drained)
+	if want := []string{bench.Debezium, bench.PgRecvlogical, bench.WalpostWith("at-least-once")}; !slices.Equal(drained, want) {
+		t.Errorf("drained = %v, want %v", drained, want)
+	}
+	for _, l := range results.Latencies {
+		if want := 200; l.Measured != want || l.Curve.At(50) <= 0 || l.Curve.At(100) < l.Curve.At(50) {
+			t.Errorf("latency of %s at %d/s: %d measured, p50 %v, max %v, want %d and rising ones", l.Contestant, l.Rate, l.Measured,
+				l.Curve.At(50), l.Curve.At(100), want)
+		}
+		for _, process := range []string{bench.ProcessRelay, bench.ProcessWalsender, bench.ProcessKafka} {
+			if i := slices.IndexFunc(l.Use, func(u bench.Use) bool { return u.Process == process }); i < 0 || l.Use[i].PeakMiB < 1 {
+				t.Errorf("latency of %s: use of %s is not measured: %+v", l.Contestant, process, l.Use)
+			}
+		}
+	}
+	if got, want := len(results.Latencies), 2; got != want {
+		t.Errorf("latencies = %d, want %d", got, want)
+	}
+	fmt.Printf("counts: bench: %d drains, %d latencies, 0 lost\n", len(results.Drains), len(results.Latencies)) //nolint:forbidigo // for internal/suites
+}
+
+func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
+	stack := realStack(t)
+	stack.Dir = filepath.Join(temporary(t), "stack")
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	stack.Progress = after(t, "drain warm-up", func() { cancel(interrupted) }) // which is while the next lane begins
+	_, err := bench.RunRelay(ctx, bench.RelayConfig{Stack: stack, Deliveries: []string{"at-least-once"}, Against: []string{}, Rows: 1000, Repeats: 1})
+	if !errors.Is(err, interrupted) {
+		t.Errorf("RunRelay(interrupted) = %v, want %v", err, interrupted)
+	}
+	if left := processesOf(t, stack.Dir); len(left) > 0 {
+		t.Errorf("processes left = %v, want none", left)
+	}
+}
+
+// temporary is a folder that PostgreSQL's account can enter.
+func temporary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "walpost-bench-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // best effort in the system's temporary folder
+	return dir
+}

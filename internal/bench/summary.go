@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"slices"
+	"strings"
+)
+
+// Summary is what all measurements of one contestant say together.
+type Summary struct {
+	Contestant
+
+	Rate      Spread // of drains, events a second
+	Start     Spread // seconds from the start to the first event
+	Relay     Spread // of drains, microseconds of processor time an event, in the contestant's own process
+	Walsender Spread // the same in PostgreSQL's
+	PeakMiB   Spread // most memory of the contestant's own process, of drains
+	Doubled   int
+	Lost      int
+
+	Latency []LatencySummary // in the order of the rates
+}
+
+// LatencySummary is what the measurements at one rate say together, in milliseconds.
+type LatencySummary struct {
+	Rate                int
+	P50, P90, P99, Max  Spread
+	Achieved, Behind    Spread
+	RelayCPU, Walsender Spread // shares of one core
+}
+
+// Summaries are in the order of the contestants, for those that were measured.
+func (r RelayResults) Summaries() []Summary {
+	var list []Summary
+	for _, c := range r.Contestants {
+		s := Summary{Contestant: c}
+		s.drains(r.Drains)
+		for _, at := range r.Rates {
+			s.latencies(r.Latencies, at, r.Seconds)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func (s *Summary) drains(drains []Drain) {
+	var rates, starts, relay, walsender, peaks []float64
+	for _, d := range drains {
+		if d.Contestant != s.Name {
+			continue
+		}
+		rates, starts = append(rates, d.Rate), append(starts, d.Start)
+		each := 1e6 / float64(max(d.Rows, 1))
+		relay, walsender = append(relay, cpu(d.Use, ProcessRelay)*each), append(walsender, cpu(d.Use, ProcessWalsender)*each)
+		peaks = append(peaks, peak(d.Use, ProcessRelay))
+		s.Doubled += d.Count.Doubled
+		s.Lost += d.Count.Lost
+	}
+	s.Rate, s.Start, s.Relay, s.Walsender, s.PeakMiB = spread(rates), spread(starts), spread(relay), spread(walsender), spread(peaks)
+}
+
+func (s *Summary) latencies(all []Latency, at int, seconds float64) {
+	var of []Latency
+	rounds := make(map[int]bool)
+	for _, l := range all {
+		if l.Contestant == s.Name && l.Rate == at {
+			of = append(of, l)
+			if !rounds[l.Round] && len(s.Latency) == 0 { // the count is that of the round, told with each rate
+				s.Doubled += l.Count.Doubled
+				s.Lost += l.Count.Lost
+			}
+			rounds[l.Round] = true
+		}
+	}
+	if len(of) == 0 {
+		return
+	}
+	each := func(f func(Latency) float64) Spread {
+		var values []float64
+		for _, l := range of {
+			values = append(values, f(l))
+		}
+		return spread(values)
+	}
+	percentile := func(p float64) Spread { return each(func(l Latency) float64 { return l.Curve.At(p) }) }
+	s.Latency = append(s.Latency, LatencySummary{
+		Rate: at, P50: percentile(50), P90: percentile(90), P99: percentile(99), Max: percentile(100),
+		Achieved:  each(func(l Latency) float64 { return l.Achieved }),
+		Behind:    each(func(l Latency) float64 { return float64(l.Behind) }),
+		RelayCPU:  each(func(l Latency) float64 { return cpu(l.Use, ProcessRelay) / seconds }),
+		Walsender: each(func(l Latency) float64 { return cpu(l.Use, ProcessWalsender) / seconds }),
+	})
+}
+
+func cpu(uses []Use, process string) float64 {
+	sum := 0.0
+	for _, u := range uses {
+		if u.Process == process {
+			sum += u.CPUSeconds
+		}
+	}
+	return sum
+}
+
+func peak(uses []Use, process string) float64 {
+	most := 0.0
+	for _, u := range uses {
+		if u.Process == process {
+			most = max(most, u.PeakMiB)
+		}
+	}
+	return most
+}
+
+// others is the share of one core that went to whatever else ran on the machine while it was measured: a quiet one has next to none.
+func (r RelayResults) others() Spread {
+	var values []float64
+	for _, d := range r.Drains {
+		if d.Seconds > 0 {
+			values = append(values, cpu(d.Use, ProcessOther)/d.Seconds)
+		}
+	}
+	for _, l := range r.Latencies {
+		values = append(values, cpu(l.Use, ProcessOther)/r.Seconds)
+	}
+	return spread(values)
+}
+
+// at is the summary of a rate; false when it was not measured.
+func (s Summary) at(rate int) (LatencySummary, bool) {
+	i := slices.IndexFunc(s.Latency, func(l LatencySummary) bool { return l.Rate == rate })
+	if i < 0 {
+		return LatencySummary{}, false
+	}
+	return s.Latency[i], true
+}
+
+func (c Contestant) ours() bool { return strings.HasPrefix(c.Name, "walpost-") }
+
+// named finds a summary; the zero Summary when there is none.
+func named(list []Summary, name string) Summary {
+	for _, s := range list {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Summary{}
+}
+
+// ours is the first of walpost's modes.
+func ours(list []Summary) Summary {
+	for _, s := range list {
+		if s.ours() {
+			return s
+		}
+	}
+	return Summary{}
+}
+
+// PathSummary is what all measurements of the whole way with one contestant say together.
+type PathSummary struct {
+	Contestant
+
+	Rate          Spread            // mails a second
+	Hops          map[string]Spread // medians, milliseconds
+	P99           Spread            // of the whole way
+	Registrations int
+	Lost, Doubled int
+}
+
+// Summaries are in the order of the contestants.
+func (r PathResults) Summaries() []PathSummary {
+	var list []PathSummary
+	for _, c := range r.Contestants {
+		s := PathSummary{Contestant: c, Hops: make(map[string]Spread)}
+		var rates, p99 []float64
+		medians := make(map[string][]float64)
+		for _, p := range r.Paths {
+			if p.Contestant != c.Name {
+				continue
+			}
+			rates, p99 = append(rates, p.Rate), append(p99, p.Hops[HopAll].At(99))
+			for hop, curve := range p.Hops {
+				medians[hop] = append(medians[hop], curve.At(50))
+			}
+			s.Registrations += p.Registrations
+			s.Lost += p.Lost
+			s.Doubled += p.Doubled
+		}
+		for hop, values := range medians {
+			s.Hops[hop] = spread(values)
+		}
+		s.Rate, s.P99 = spread(rates), spread(p99)
+		list = append(list, s)
+	}
+	return list
+}

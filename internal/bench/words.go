@@ -1,0 +1,49 @@
+package bench
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// count writes a whole number with its thousands apart.
+func count(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// ms writes milliseconds with the digits that mean something.
+func ms(value float64) string { return digits(value) + " ms" }
+
+// digits keeps two digits of a small number and three of others.
+func digits(value float64) string {
+	switch {
+	case math.IsNaN(value):
+		return "–"
+	case value < 1:
+		return strconv.FormatFloat(value, 'f', 2, 64)
+	case value < 10:
+		return strconv.FormatFloat(value, 'f', 1, 64)
+	default:
+		return count(int(math.Round(value)))
+	}
+}
+
+// rate writes events a second; from ten thousand on in thousands.
+func rate(value float64) string {
+	if value >= 10_000 {
+		return fmt.Sprintf("%.1fk", value/1000)
+	}
+	return count(int(math.Round(value)))
+}
+
+// times writes a ratio.
+func times(ratio float64) string {
+	if ratio >= 10 {
+		return fmt.Sprintf("%.0f×", ratio)
+	}
+	return fmt.Sprintf("%.1f×", ratio)
+}
