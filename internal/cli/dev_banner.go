@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walpost/walpost/internal/devstack"
+	"github.com/walpost/walpost/internal/devstack/stack"
 	"github.com/walpost/walpost/internal/ops"
 )
 
@@ -20,6 +21,8 @@ type banner struct {
 	API         string         `json:"api"`
 	Docs        string         `json:"docs"`
 	Kafka       string         `json:"kafka"`
+	Connect     string         `json:"connect,omitempty"` // of the real stack
+	Relay       string         `json:"relay"`             // who carries the events
 	Broker      string         `json:"broker"`
 	Postgres    string         `json:"postgres"`
 	Server      postgresServer `json:"postgres_server"`
@@ -83,10 +86,10 @@ func (d *dev) print(text string) error {
 }
 
 func (d *dev) banner(st devstack.Status) banner {
-	return banner{
+	b := banner{
 		Version: ops.ReadBuild().Version, PID: os.Getpid(),
 		Console: "http://" + d.where.console, API: "http://" + d.where.api + "/api/v1", Docs: "http://" + d.where.api + "/docs",
-		Kafka: d.where.kafka, Broker: "development broker (not Kafka)",
+		Kafka: d.where.kafka, Broker: d.runsOn(), Relay: d.cfg.Relay,
 		Postgres: fmt.Sprintf("postgres://walpost@%s/%s", d.where.postgres, devDatabase),
 		Server: postgresServer{
 			Version: d.binaries.Version, Programs: d.binaries.Dir, Origin: d.binaries.Origin, User: serverUser(d.data.postgres()),
@@ -95,6 +98,11 @@ func (d *dev) banner(st devstack.Status) banner {
 		DataDir: d.data.dir, FirstRun: st.Counts.OutboxRows == 0 && st.Counts.Registrations == 0, Recovered: d.recovered,
 		Events: st.Counts.OutboxRows, DeadLetters: st.Kafka.DeadLetters, ReadyMillis: time.Since(d.began).Milliseconds(),
 	}
+	if d.onRealStack() {
+		b.Server = postgresServer{Version: d.real.Server(stack.PostgreSQL).Version, Origin: "of the real stack"}
+		b.Connect, b.DataDir = d.real.ConnectURL, d.real.Dir
+	}
+	return b
 }
 
 // text is the banner for people: at most eleven lines, so that with the one that follows it they are a dozen.
@@ -111,6 +119,9 @@ func (d *dev) text(b banner) string {
 	line("Console", b.Console, "")
 	line("API", b.API, "docs "+b.Docs)
 	line("Kafka", b.Kafka, "")
+	if b.Connect != "" {
+		line("Connect", b.Connect, "stop the stack: "+d.program.stackCommand("down"))
+	}
 	line("Postgres", b.Postgres, "")
 	line("Metrics", b.Metrics, "")
 	line("Mail", b.Mails, "nothing leaves, SMTP "+b.SMTP)
@@ -124,13 +135,12 @@ func curl(api string) string {
 	return "curl -i " + api + "/api/v1/users -H 'Content-Type: application/json' \\\n  -d '" + sampleBody("ada@example.com") + "'"
 }
 
-// resetCommand is what to type to begin anew: `go run` builds a program that nobody can call by its name.
+// resetCommand is what to type to begin anew.
 func (d *dev) resetCommand() string {
-	name := "walpost"
-	if self, err := os.Executable(); err == nil && strings.Contains(self, string(filepath.Separator)+"go-build") {
-		name = "go run ."
+	if d.onRealStack() {
+		return d.program.stackCommand("reset")
 	}
-	command := name + " dev --reset"
+	command := programName() + " dev --reset"
 	if d.cfg.Origin("data-dir") == "flag --data-dir" {
 		command += " --data-dir " + tilde(d.data.dir)
 	}

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walpost/walpost/internal/devstack"
@@ -28,6 +27,9 @@ const eventRetention = 256 << 20
 
 // startInfrastructure starts what the parts connect to: PostgreSQL with its tables, and the broker with its topics, side by side.
 func (d *dev) startInfrastructure(ctx context.Context) error {
+	if d.onRealStack() {
+		return d.useRealStack(ctx)
+	}
 	listener := d.ports.take("kafka-addr")
 	d.cfg.KafkaBrokers = []string{listener.Addr().String()}
 	group, ctx := errgroup.WithContext(ctx)
@@ -77,7 +79,7 @@ func (d *dev) startPostgres(ctx context.Context) error {
 	})
 	d.cfg.DatabaseURL = server.URL(devDatabase)
 	d.recovered = d.recovered || server.Recovered()
-	if err := d.phase("database", func() error { return createDatabase(ctx, server.URL("postgres")) }); err != nil {
+	if err := d.phase("database", func() error { return devstack.EnsureDatabase(ctx, server.URL("postgres"), devDatabase) }); err != nil {
 		return err
 	}
 	return d.phase("tables", func() error { return migrateUp(ctx, d.cfg, io.Discard) })
@@ -115,21 +117,6 @@ func (d *dev) launchPostgres(ctx context.Context, log io.Writer) (*postgres.Serv
 		return nil, fmt.Errorf("%w%s", err, hint)
 	}
 	return server, nil
-}
-
-// createDatabase makes dev's database in a new cluster.
-func createDatabase(ctx context.Context, url string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }() // the statements have been answered
-	var there bool
-	if err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, devDatabase).Scan(&there); err != nil || there {
-		return err
-	}
-	_, err = conn.Exec(ctx, `create database `+devDatabase)
-	return err
 }
 
 func (d *dev) startBroker(ctx context.Context, listener net.Listener) error {

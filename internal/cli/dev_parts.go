@@ -47,8 +47,7 @@ func (d *dev) startParts(ctx context.Context) error {
 	}
 	d.parts.Start(ctx, "partitions", d.keepPartitions)
 	d.startPart(ctx, "consumer", runConsumer)
-	d.startPart(ctx, "relay", runRelay)
-	if err := d.phase("relay", func() error { return d.awaitRelay(ctx) }); err != nil {
+	if err := d.startPublisher(ctx); err != nil {
 		return err
 	}
 	return d.phase("API", func() error { return d.startAPI(ctx, listening) })
@@ -78,9 +77,9 @@ func (d *dev) startPart(ctx context.Context, name string, run part) {
 
 // awaitRelay waits until the relay reads its slot. A relay does not make a slot behind events that it would skip, so no event may come before.
 // An active slot is not enough: it is active, for another moment, while it is being made.
-func (d *dev) awaitRelay(ctx context.Context) error {
+func (d *dev) awaitRelay(ctx context.Context, limit time.Duration) error {
 	defer devstack.Slowly(d.talk, "waiting for the relay to read the log")()
-	ctx, cancel := context.WithTimeoutCause(ctx, relayTimeout, fmt.Errorf("it does not read slot %s within %s", d.cfg.Slot, relayTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it does not read slot %s within %s", d.cfg.Slot, limit))
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -174,6 +173,7 @@ func (d *dev) openSources(ctx context.Context) error {
 	d.parts.Start(ctx, "topic reader", topics.Run)
 	d.sources = devstack.Sources{
 		Pool: pool, Topics: topics, Mails: &d.mails, Slot: d.cfg.Slot, Group: d.cfg.Group, DeadLetterTopic: d.cfg.DeadLetterTopic,
+		RunsOn: d.runsOn(),
 	}
 	return nil
 }

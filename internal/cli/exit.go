@@ -10,7 +10,7 @@ import (
 	"github.com/walpost/walpost/relay"
 )
 
-// The exit codes that scripts rely on. 10 to 19 are the relay's halts, one a cause.
+// The exit codes that scripts rely on. 10 to 21 are the relay's halts, one a cause.
 const (
 	exitDone        = 0
 	exitFailed      = 1

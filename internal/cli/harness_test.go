@@ -5,7 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/walpost/walpost/internal/cli"
+	"github.com/walpost/walpost/internal/freeport"
 	"github.com/walpost/walpost/internal/pgtest"
 )
 
@@ -69,6 +69,10 @@ var varying = []struct {
 	{regexp.MustCompile(`"seconds": [\d.e-]+`), `"seconds": SECONDS`},
 	{regexp.MustCompile(`go1\.\d+(\.\d+)?\S*`), "GOVERSION"},
 	{regexp.MustCompile(`process \d+, [\w.-]+`), "process PID, NAME"},
+	{regexp.MustCompile(`process \d+:`), "process PID:"},
+	{regexp.MustCompile(`\b\d{18,20}\b`), "SYSTEM"}, // the identifier that initdb made
+	{regexp.MustCompile(`\b(bytes"?): \d+`), "$1: N"},
+	{regexp.MustCompile(`(none|LSN) +\d+ +\d+ +\d+`), "$1  N  N  N"},
 	{regexp.MustCompile(`port \d+ is in use`), "port PORT is in use"},
 	{regexp.MustCompile(`\b\d+ bytes`), "N bytes"},
 	{regexp.MustCompile(`_bytes": \d+`), `_bytes": N`},
@@ -115,15 +119,14 @@ func runGolden(t *testing.T, name string, values map[string]string, args ...stri
 	return got
 }
 
-// closedPort is an address of this machine where nobody listens.
+// closedPort is an address of this machine where nobody listens, and which no outgoing connection gets.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 // server is a command that runs until it is stopped.

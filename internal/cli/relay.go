@@ -18,10 +18,16 @@ func newRelayCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "relay",
 		Short: "Carry committed events from PostgreSQL's log to Kafka",
-		Long: `Carry committed events from PostgreSQL's write-ahead log to Kafka, in commit order, at least once. A database or broker that is away is waited
-for; a second relay on the same slot stands by. What no retry mends halts the relay with an exit code of its own, from 10 to 19, and the command to
-run next. SIGTERM finishes the batch in flight.`,
+		Long: `Carry committed events from PostgreSQL's write-ahead log to Kafka, in commit order. A database or broker that is away is waited for; a second
+relay on the same slot stands by. What no retry mends halts the relay with an exit code of its own, from 10 to 21, and the command to run next.
+SIGTERM finishes the batch in flight.
+
+With --delivery at-least-once a crash repeats what was published and not yet confirmed. With --delivery exactly-once the events and the place in the
+log are one Kafka transaction: consumers that read committed records (isolation.level=read_committed) see each event once. It begins by itself on a
+slot that is new. On a slot that Debezium or at-least-once has used nobody knows what is published already: the relay halts, and
+walpost slot adopt lets it begin where the slot stands. The way back needs nothing.`,
 		Example: `  walpost relay --database-url postgres://relay@db/orders --kafka-brokers kafka:9092
+  walpost relay --delivery exactly-once
   walpost relay --topic 'outbox.event.${aggregate_type}' --position-headers`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), "walpost-relay", runRelay) },
@@ -39,7 +45,9 @@ func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
 	if err != nil {
 		return misuse(err)
 	}
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: cfg.KafkaBrokers, PositionHeaders: cfg.PositionHeaders, CreateTopics: cfg.CreateTopics})
+	sink, err := kafkasink.New(kafkasink.Config{
+		Brokers: cfg.KafkaBrokers, PositionHeaders: cfg.PositionHeaders, CreateTopics: cfg.CreateTopics, Delivery: delivery(cfg), Logger: o.Log,
+	})
 	if err != nil {
 		return misuse(err)
 	}
@@ -62,6 +70,14 @@ func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
 	}
 	o.Health.Started()
 	return engine.Run(ctx)
+}
+
+// delivery is what the configuration, which is valid, asks for.
+func delivery(cfg config.Config) relay.Delivery {
+	if cfg.Delivery == relay.ExactlyOnce.String() {
+		return relay.ExactlyOnce
+	}
+	return relay.AtLeastOnce
 }
 
 func walConfig(cfg config.Config) pgwal.Config {

@@ -8,17 +8,20 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walpost/walpost/internal/kafkatest"
 	"github.com/walpost/walpost/internal/pgtest"
 )
 
 const (
-	startLimit = 30 * time.Second
-	stopLimit  = 15 * time.Second
+	startLimit = time.Minute
+	stopLimit  = time.Minute
 )
 
 // addr waits until the part listens and returns where.
@@ -102,6 +105,17 @@ func get(t *testing.T, url string) (code int, body string) {
 	return response.StatusCode, string(text)
 }
 
+// receive takes from a channel.
+func receive[T any](t *testing.T, what string, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(startLimit):
+		t.Fatalf("waited %s in vain for: %s", startLimit, what)
+	}
+	return v
+}
+
 // drain stops the server as SIGTERM would and returns its exit code.
 func (s *server) drain(t *testing.T) int {
 	t.Helper()
@@ -138,10 +152,16 @@ func TestTheAPIServerServesUntilItIsStopped(t *testing.T) {
 
 // Not parallel: the exporter reads its endpoint from the environment of the process.
 func TestARegistrationIsTracedIntoTheOutbox(t *testing.T) {
-	var exported atomic.Int64
-	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { exported.Add(1) }))
+	exported := make(chan struct{}, 1)
+	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case exported <- struct{}{}:
+		default:
+		}
+	}))
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "100") // milliseconds; not left to the stop, which does not wait long
 	url := pgtest.Migrated(t)
 	s := startWith(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL},
 		"api-server", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--database-url", url, "--log-format", "json")
@@ -165,8 +185,9 @@ func TestARegistrationIsTracedIntoTheOutbox(t *testing.T) {
 	if !strings.Contains(parent, trace) || strings.Contains(parent, "b7ad6b7169203331") {
 		t.Errorf("traceparent in the outbox = %s, want the caller's trace and a span of our own", parent)
 	}
-	if code := s.drain(t); code != 0 || exported.Load() == 0 {
-		t.Errorf("exit code = %d, exports = %d, want 0 and at least one: %s", code, exported.Load(), s.stderr)
+	receive(t, "the first export", exported)
+	if code := s.drain(t); code != 0 {
+		t.Errorf("exit code = %d, want 0: %s", code, s.stderr)
 	}
 }
 
@@ -220,7 +241,7 @@ func TestAServerIsNotReadyBeforeItKnowsItsDependencies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }()
-	s := start(t, "kafka-consumer", "--ops-addr", "127.0.0.1:0", "--database-url", "postgres://ada@"+silent.Addr().String()+"/orders?sslmode=disable",
+	s := start(t, "kafka-consumer", "--ops-addr", "127.0.0.1:0", "--database-url", "postgres://ada@"+silent.Addr().String()+"/orders?sslmode=disable&connect_timeout=60",
 		"--kafka-brokers", closedPort(t), "--log-format", "json")
 	until(t, s.addr(t, "ops"), "/readyz", http.StatusServiceUnavailable, `"error":"starting"`)
 	if code := s.drain(t); code != 0 {
@@ -232,14 +253,51 @@ func TestAConsumerIsReadyWhenItsDependenciesAre(t *testing.T) {
 	t.Parallel()
 	broker := kafkatest.Start(t)
 	ok(t, "topics", "create", "--kafka-brokers", broker.Brokers[0])
+	rebalanced := make(chan struct{})
+	broker.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		broker.SleepControl(func() { <-rebalanced })
+		return nil, nil, false
+	})
 	s := start(t, "kafka-consumer", "--ops-addr", "127.0.0.1:0", "--database-url", pgtest.Migrated(t), "--kafka-brokers", broker.Brokers[0], "--log-format", "json")
 	ops := s.addr(t, "ops")
+	until(t, ops, "/readyz", http.StatusServiceUnavailable, `{"name":"consumer","status":"error"`, `{"name":"kafka","status":"ok"}`, `{"name":"topic","status":"ok"}`)
+	close(rebalanced)
 	until(t, ops, "/readyz", http.StatusOK)
 	if _, metrics := get(t, "http://"+ops+"/metrics"); !strings.Contains(metrics, `walpost_health{entity="kafka",state="ok"} 1`) {
 		t.Errorf("metrics do not show the health of kafka")
 	}
 	if code := s.drain(t); code != 0 {
 		t.Errorf("exit code = %d, want 0: %s", code, s.stderr)
+	}
+}
+
+// A broker that takes the connection and says nothing, as one does whose disk hangs, must not silence health and metrics with it.
+func TestAConsumerTellsItsHealthWhileABrokerIsSilent(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	s := start(t, "kafka-consumer", "--ops-addr", "127.0.0.1:0", "--database-url", pgtest.Migrated(t), "--kafka-brokers", silent.Addr().String(), "--log-format", "json")
+	ops := s.addr(t, "ops")
+	until(t, ops, "/readyz", http.StatusServiceUnavailable, `{"name":"database","status":"ok"`, `{"name":"kafka","status":"error"`)
+	if got := walpost(t, nil, "healthcheck", "--ops-addr", ops); got.code != 3 || !strings.Contains(got.stderr, "; kafka: ") {
+		t.Errorf("healthcheck = %d %s, want exit code 3 and kafka named", got.code, got.stderr)
+	}
+	if code := s.drain(t); code != 0 {
+		t.Errorf("exit code = %d, want 0: %s", code, s.stderr)
+	}
+}
+
+func TestWhatKafkaDoesNotPermitIsSaidAsSuch(t *testing.T) {
+	t.Parallel()
+	broker := kafkatest.Start(t)
+	broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "notif.user.registration", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	got := walpost(t, nil, "topics", "check", "--kafka-brokers", broker.Brokers[0])
+	if got.code != 1 || !strings.Contains(got.stderr, "TOPIC_AUTHORIZATION_FAILED") || !strings.Contains(got.stderr, "ACLs Describe") || strings.Contains(got.stderr, "start it") {
+		t.Errorf("topics check = %d %s, want the refusal and the ACL to grant", got.code, got.stderr)
 	}
 }
 
@@ -250,7 +308,7 @@ func TestHealthcheckNamesWhatFails(t *testing.T) {
 	ops := s.addr(t, "ops")
 	until(t, ops, "/readyz", http.StatusServiceUnavailable, "database")
 	got := walpost(t, nil, "healthcheck", "--ops-addr", ops)
-	if got.code != 3 || !strings.Contains(got.stdout, "database") || !strings.Contains(got.stderr, "is not ready: database: ") {
+	if got.code != 3 || !strings.Contains(got.stdout, "database") || !strings.Contains(got.stderr, "; database: ") {
 		t.Errorf("healthcheck = %d %s %s, want exit code 3 and the database named", got.code, got.stdout, got.stderr)
 	}
 	runGolden(t, "healthcheck_nobody", map[string]string{"$CLOSED": closedPort(t)}, "healthcheck", "--ops-addr", "$CLOSED")

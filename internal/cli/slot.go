@@ -18,10 +18,10 @@ import (
 func newSlotCommand(p *program) *cobra.Command {
 	return parent(&cobra.Command{
 		Use:   "slot",
-		Short: "Look at, create and drop the replication slot",
-		Long: `Look at, create and drop the replication slot: PostgreSQL's mark of what the relay has published. While a slot exists the server keeps its
-log from there on.`,
-	}, newSlotStatusCommand(p), newSlotCreateCommand(p), newSlotDropCommand(p))
+		Short: "Look at, create, adopt and drop the replication slot",
+		Long: `Look at, create, adopt and drop the replication slot: PostgreSQL's mark of what the relay has published. While a slot exists the server keeps
+its log from there on.`,
+	}, newSlotStatusCommand(p), newSlotCreateCommand(p), newSlotAdoptCommand(p), newSlotDropCommand(p))
 }
 
 func newSlotStatusCommand(p *program) *cobra.Command {
@@ -132,9 +132,10 @@ func slotError(cfg config.Config, err error) error {
 	case errors.As(err, &halt):
 		return &exitError{halt.Cause.ExitCode(), fmt.Errorf("%w: %s", halt.Err, halt.Hint)}
 	case errors.Is(err, pgwal.ErrNoSlot):
-		return notFound("there is no slot %s in database %s: create it with `walpost slot create`", cfg.Slot, databaseName(cfg.DatabaseURL))
+		return notFound("there is no slot %s in database %s: create it with `%s`", cfg.Slot, databaseName(cfg.DatabaseURL),
+			relay.Origin{Slot: cfg.Slot}.SlotCommand("create"))
 	case errors.Is(err, pgwal.ErrSlotExists):
-		return conflict("slot %s exists already: see `walpost slot status`, or choose another name with --slot", cfg.Slot)
+		return conflict("slot %s exists already: see `%s`, or choose another name with --slot", cfg.Slot, relay.Origin{Slot: cfg.Slot}.SlotCommand("status"))
 	case errors.Is(err, relay.ErrStandby):
 		return conflict("%w", err)
 	case errors.As(err, &connect):

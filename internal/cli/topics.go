@@ -21,10 +21,13 @@ func newTopicsCommand(p *program) *cobra.Command {
 
 func newTopicsCreateCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "create",
-		Short:   "Create the topics that are missing; the others stay as they are",
-		Example: "  walpost topics create --kafka-brokers kafka:9092 --partitions 12 --replication-factor 3",
-		Args:    noArgs,
+		Use:   "create",
+		Short: "Create the topics that are missing; the others stay as they are",
+		Long: `Create the topics that are missing; the others stay as they are. With --raw also the topic of a raw connector's rows, for kafka-consumer --forward:
+it and the dead-letter topic then take records of twice the size, since a row is JSON in JSON.`,
+		Example: `  walpost topics create --kafka-brokers kafka:9092 --partitions 12 --replication-factor 3
+  walpost topics create --raw`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			states, err := ensureTopics(cmd.Context(), p.cfg)
 			if err != nil {
@@ -33,7 +36,7 @@ func newTopicsCreateCommand(p *program) *cobra.Command {
 			return p.printTopics(states)
 		},
 	}
-	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic", "partitions", "replication-factor")
+	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic", "raw", "raw-topic", "partitions", "replication-factor")
 	return cmd
 }
 
@@ -41,7 +44,8 @@ func newTopicsCheckCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check that the topics are there and keep every event",
-		Long: `Check that the topics are there, keep every event (no compaction) and take the largest one that the outbox lets in.
+		Long: `Check that the topics are there, keep every event (no compaction) and take the largest one that the outbox lets in. With --raw also the topic of a
+raw connector's rows.
 Exit code 0: all is well, 1: a topic has a problem, 4: a topic is missing.`,
 		Example: "  walpost topics check --output json",
 		Args:    noArgs,
@@ -53,10 +57,10 @@ Exit code 0: all is well, 1: a topic has a problem, 4: a topic is missing.`,
 			if err := p.printTopics(states); err != nil {
 				return err
 			}
-			return verdict(states)
+			return verdict(p.cfg, states)
 		},
 	}
-	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic")
+	config.Flags(cmd.Flags(), "kafka-brokers", "topics", "dead-letter-topic", "raw", "raw-topic")
 	return cmd
 }
 
@@ -83,7 +87,28 @@ func (p *program) printTopics(states []topicState) error {
 }
 
 func allTopics(cfg config.Config) []string {
-	return append(slices.Clone(cfg.Topics), cfg.DeadLetterTopic)
+	topics := append(slices.Clone(cfg.Topics), cfg.DeadLetterTopic)
+	if cfg.Raw {
+		topics = append(topics, cfg.RawTopic)
+	}
+	return topics
+}
+
+// creates is the command that makes a missing topic.
+func creates(cfg config.Config, topic string) string {
+	if topic == cfg.RawTopic {
+		return "walpost topics create --raw"
+	}
+	return "walpost topics create"
+}
+
+// leastBytes is what max.message.bytes of a topic must be at least. In a raw row the payload is a JSON string, in which each quote and each
+// backslash of it is two bytes; a dead letter of the forwarder is such a row.
+func leastBytes(cfg config.Config, topic string) int {
+	if cfg.Raw && (topic == cfg.RawTopic || topic == cfg.DeadLetterTopic) {
+		return 2 * minMessageBytes
+	}
+	return minMessageBytes
 }
 
 func ensureTopics(ctx context.Context, cfg config.Config) ([]topicState, error) {
@@ -92,17 +117,10 @@ func ensureTopics(ctx context.Context, cfg config.Config) ([]topicState, error) 
 		return nil, err
 	}
 	defer admin.Close()
-	created, err := admin.CreateTopics(ctx, int32(cfg.Partitions), int16(cfg.ReplicationFactor), nil, allTopics(cfg)...)
-	if err != nil {
-		return nil, kafkaError(cfg, err)
-	}
 	fresh := make(map[string]bool)
-	for _, topic := range created.Sorted() {
-		switch {
-		case topic.Err == nil:
-			fresh[topic.Topic] = true
-		case !errors.Is(topic.Err, kerr.TopicAlreadyExists):
-			return nil, fmt.Errorf("create topic %s: %w %s", topic.Topic, topic.Err, topic.ErrMessage)
+	for _, topic := range allTopics(cfg) {
+		if fresh[topic], err = createTopic(ctx, admin, cfg, topic); err != nil {
+			return nil, err
 		}
 	}
 	states, err := listTopics(ctx, admin, cfg)
@@ -112,6 +130,25 @@ func ensureTopics(ctx context.Context, cfg config.Config) ([]topicState, error) 
 		}
 	}
 	return states, err
+}
+
+// createTopic reports whether it made the topic; false: it was there.
+func createTopic(ctx context.Context, admin *kadm.Client, cfg config.Config, topic string) (bool, error) {
+	var settings map[string]*string
+	if least := leastBytes(cfg, topic); least > minMessageBytes {
+		settings = map[string]*string{maxMessageBytes: new(strconv.Itoa(least))}
+	}
+	created, err := admin.CreateTopics(ctx, int32(cfg.Partitions), int16(cfg.ReplicationFactor), settings, topic)
+	if err != nil {
+		return false, kafkaError(cfg, err)
+	}
+	switch answer := created[topic]; {
+	case errors.Is(answer.Err, kerr.TopicAlreadyExists):
+		return false, nil
+	case answer.Err != nil:
+		return false, fmt.Errorf("create topic %s: %w %s", topic, answer.Err, answer.ErrMessage)
+	}
+	return true, nil
 }
 
 func listTopics(ctx context.Context, admin *kadm.Client, cfg config.Config) ([]topicState, error) {
@@ -124,7 +161,7 @@ func listTopics(ctx context.Context, admin *kadm.Client, cfg config.Config) ([]t
 	for i, topic := range topics {
 		states[i] = topicState{Topic: topic, State: topicThere, Partitions: len(details[topic].Partitions)}
 		if !details.Has(topic) {
-			states[i] = topicState{Topic: topic, State: topicMissing, Problem: "create it: walpost topics create"}
+			states[i] = topicState{Topic: topic, State: topicMissing, Problem: "create it: " + creates(cfg, topic)}
 		}
 	}
 	return states, nil
@@ -155,7 +192,7 @@ func checkTopics(ctx context.Context, cfg config.Config) ([]topicState, error) {
 	}
 	for i := range states {
 		if found, err := configs.On(states[i].Topic, nil); err == nil {
-			states[i].Problem = topicProblem(found)
+			states[i].Problem = topicProblem(found, leastBytes(cfg, states[i].Topic))
 		}
 	}
 	return states, nil
@@ -164,26 +201,28 @@ func checkTopics(ctx context.Context, cfg config.Config) ([]topicState, error) {
 // minMessageBytes is Kafka's own default of max.message.bytes; the outbox refuses events that would not fit into it.
 const minMessageBytes = 1_048_588
 
-func topicProblem(c kadm.ResourceConfig) string {
+const maxMessageBytes = "max.message.bytes"
+
+func topicProblem(c kadm.ResourceConfig, least int) string {
 	for _, entry := range c.Configs {
 		switch entry.Key {
 		case "cleanup.policy":
 			if strings.Contains(entry.MaybeValue(), "compact") {
 				return "cleanup.policy has compact, which drops all but the last event of a key: set it to delete"
 			}
-		case "max.message.bytes":
-			if n, err := strconv.Atoi(entry.MaybeValue()); err == nil && n < minMessageBytes {
-				return fmt.Sprintf("max.message.bytes is %d, and an event may be larger: set it to %d or more", n, minMessageBytes)
+		case maxMessageBytes:
+			if n, err := strconv.Atoi(entry.MaybeValue()); err == nil && n < least {
+				return fmt.Sprintf("max.message.bytes is %d, and an event may be larger: set it to %d or more", n, least)
 			}
 		}
 	}
 	return ""
 }
 
-func verdict(states []topicState) error {
+func verdict(cfg config.Config, states []topicState) error {
 	for _, s := range states {
 		if s.State == topicMissing {
-			return notFound("topic %s is missing: create it with `walpost topics create`", s.Topic)
+			return notFound("topic %s is missing: create it with `%s`", s.Topic, creates(cfg, s.Topic))
 		}
 	}
 	for _, s := range states {

@@ -29,7 +29,7 @@ func TestMisuseIsAnsweredWithWhatToDo(t *testing.T) {
 		"flag_without_value":      {"api-server", "--addr"},
 		"flag_of_wrong_type":      {"kafka-consumer", "--concurrency", "many"},
 		"flag_with_wrong_value":   {"relay", "--slot", "Not-A-Slot"},
-		"exactly_once_is_refused": {"relay", "--delivery", "exactly-once"},
+		"unknown_delivery":        {"relay", "--delivery", "at-most-once"},
 		"too_many_arguments":      {"version", "now"},
 		"missing_argument":        {"migrate", "sql"},
 		"unknown_config_key":      {"version", "--config", "$FILE"},

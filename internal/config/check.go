@@ -181,13 +181,5 @@ func topicExpression(value any) error {
 	return record.Mapping{Topic: value.(string)}.Validate()
 }
 
-func delivery(value any) error {
-	switch mode := value.(string); mode {
-	case "at-least-once":
-		return nil
-	case "exactly-once":
-		return errors.New("exactly-once is not offered by this version: use at-least-once")
-	default:
-		return fmt.Errorf("%q is not at-least-once", mode)
-	}
-}
+// Deliveries are the modes that --delivery takes.
+func Deliveries() []string { return []string{"at-least-once", "exactly-once"} }

@@ -60,6 +60,7 @@ type Config struct {
 	Raw                  bool          `koanf:"raw"`
 	ConnectorDatabase    string        `koanf:"connector-database"`
 	ConnectorPassword    string        `koanf:"connector-password"`
+	ConnectorSSLRootCert string        `koanf:"connector-sslrootcert"`
 	ConnectorExactlyOnce bool          `koanf:"connector-exactly-once"`
 	ConnectorPoll        time.Duration `koanf:"connector-poll"`
 	ConnectorBatch       int           `koanf:"connector-batch"`

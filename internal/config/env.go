@@ -104,15 +104,18 @@ func (c Config) withConventions(list []string) Config {
 	vars := variables(list)
 	c.NoColor = vars["NO_COLOR"] != ""
 	if c.DataDir == "" {
-		c.DataDir = dataDir(vars)
+		c.DataDir = dataDir(vars, "dev")
+	}
+	if c.StackDir == "" {
+		c.StackDir = dataDir(vars, "stack")
 	}
 	endpoint := cmp.Or(vars["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], vars["OTEL_EXPORTER_OTLP_ENDPOINT"])
 	c.Tracing = endpoint != "" && !strings.EqualFold(vars["OTEL_SDK_DISABLED"], "true")
 	return c
 }
 
-// dataDir is walpost/dev in the user's data folder (https://specifications.freedesktop.org/basedir-spec/latest/), "" when there is no such folder.
-func dataDir(vars map[string]string) string {
+// dataDir is walpost/NAME in the user's data folder (https://specifications.freedesktop.org/basedir-spec/latest/), "" when there is no such folder.
+func dataDir(vars map[string]string, name string) string {
 	base := vars["XDG_DATA_HOME"]
 	if base == "" && vars["HOME"] != "" {
 		base = filepath.Join(vars["HOME"], ".local", "share")
@@ -120,5 +123,5 @@ func dataDir(vars map[string]string) string {
 	if base == "" {
 		return ""
 	}
-	return filepath.Join(base, "walpost", "dev")
+	return filepath.Join(base, "walpost", name)
 }

@@ -102,7 +102,10 @@ func relayOptions() []Option {
 		{Name: "table", Default: "outbox_events", Usage: "outbox table, schema.table or table", check: tableName},
 		{Name: "slot", Default: "walpost", Usage: "replication slot", check: slotName},
 		{Name: "publication", Default: "walpost_outbox", Usage: "publication that holds the outbox table", check: identifier},
-		{Name: "delivery", Default: "at-least-once", Usage: "at-least-once", check: delivery},
+		{
+			Name: "delivery", Default: "at-least-once", check: oneOf(Deliveries()...),
+			Usage: "at-least-once or exactly-once; on a slot that was used the latter needs walpost slot adopt first",
+		},
 		{Name: "topic", Default: "${event_type}", Usage: "topic of an event: text with ${column}", check: topicExpression},
 		{Name: "create-topics", Default: false, Usage: "create a topic that an event names and the broker does not have"},
 		{Name: "position-headers", Default: false, Usage: "add walpost_lsn, walpost_index and walpost_committed_at to each record"},
@@ -113,7 +116,7 @@ func connectorOptions() []Option {
 	return []Option{
 		{Name: "connect-url", Default: "http://127.0.0.1:8083", Usage: "REST interface of Kafka Connect", check: httpURL},
 		{Name: "connector", Default: "", Usage: "name of the connector; empty: walpost, with --raw outbox-connector"},
-		{Name: "raw", Default: false, Usage: "publish the rows themselves, for kafka-consumer --forward"},
+		{Name: "raw", Default: false, Usage: "with a connector that publishes the rows themselves, for kafka-consumer --forward"},
 		{
 			Name: "connector-database", Default: "", Usage: "host:port of PostgreSQL as the workers of Kafka Connect see it; empty: as in --database-url",
 			check: optional(listenAddr),
@@ -121,6 +124,9 @@ func connectorOptions() []Option {
 		{
 			Name: "connector-password", Default: "", Secret: true, mask: maskLiteral,
 			Usage: "where the workers find the database password, for example ${file:/etc/walpost/db.properties:password}",
+		},
+		{
+			Name: "connector-sslrootcert", Default: "", Usage: "file of trusted authorities on the workers; empty: the one that --database-url names",
 		},
 		{Name: "connector-exactly-once", Default: false, Usage: "demand that Kafka Connect write events and position in one transaction"},
 		{Name: "connector-poll", Default: 50 * time.Millisecond, Usage: "how long Debezium gathers events, its latency at low load", check: atLeast(time.Millisecond)},
@@ -154,11 +160,11 @@ func consumerOptions() []Option {
 func devOptions() []Option {
 	return []Option{
 		{Name: "console-addr", Default: "127.0.0.1:8090", Usage: "address of the status page, host:port", check: listenAddr},
-		{Name: "postgres-addr", Default: "127.0.0.1:5433", Usage: "address of the embedded PostgreSQL, host:port", check: listenAddr},
+		{Name: "postgres-addr", Default: "127.0.0.1:5433", Usage: "address of the PostgreSQL that it starts, host:port", check: listenAddr},
 		{Name: "pg-bin", Default: "", Usage: "folder of PostgreSQL's programs; searched for when empty"},
-		{Name: "kafka-addr", Default: "127.0.0.1:9092", Usage: "address of the development broker, host:port", check: listenAddr},
+		{Name: "kafka-addr", Default: "127.0.0.1:9092", Usage: "address of the broker that it starts, host:port", check: listenAddr},
 		{Name: "data-dir", Default: "", Usage: "folder of the data; walpost/dev in the user's data folder when empty"},
-		{Name: "stack", Default: "embedded", Usage: "what to run on: embedded, or real: Kafka and Kafka Connect as `stack up` starts them", check: oneOf("embedded", "real")},
+		{Name: "stack", Default: "embedded", Usage: "what to run on: embedded, or real: Kafka and Kafka Connect as stack up starts them", check: oneOf("embedded", "real")},
 		{Name: "relay", Default: "walpost", Usage: "who publishes: walpost, or debezium, which needs --stack real", check: oneOf("walpost", "debezium")},
 	}
 }

@@ -1,7 +1,6 @@
 package ops
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +11,9 @@ import (
 )
 
 const (
-	checkTimeout = 2 * time.Second // of one check; a prober gives up soon after
-	reportAge    = time.Second     // a report is this fresh at least: probes and scrapes do not add up to load
+	checkTimeout = 2 * time.Second        // of one check; a prober gives up soon after
+	checkGrace   = 100 * time.Millisecond // for a check that heeds its context to say what it was doing
+	reportAge    = time.Second            // a report is this fresh at least: probes and scrapes do not add up to load
 )
 
 // Status is how something is. The words are those of the metric walpost_health.
@@ -48,6 +48,7 @@ type Health struct {
 	checks map[string]func(context.Context) error
 	states map[string]string
 	loops  map[string]*loop
+	going  map[string]chan Check // the answers of the checks that run
 	last   Report
 	lastAt time.Time
 	lastOf int                  // the value of changes that last was made of
@@ -67,16 +68,17 @@ type loop struct {
 func NewHealth() *Health {
 	return &Health{
 		turn: make(chan struct{}, 1), checks: make(map[string]func(context.Context) error),
-		states: make(map[string]string), loops: make(map[string]*loop), since: make(map[string]time.Time),
+		states: make(map[string]string), loops: make(map[string]*loop), going: make(map[string]chan Check), since: make(map[string]time.Time),
 	}
 }
 
 // Register adds a dependency; the same name again replaces it. The check gets two seconds and is never run twice at once; its error makes the
-// process not ready, unless it is a Warning.
+// process not ready, unless it is a Warning. A check that does not heed its context counts as failed until it returns.
 func (h *Health) Register(name string, check func(context.Context) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks[name] = check
+	delete(h.going, name)
 	h.changes++
 }
 
@@ -181,7 +183,7 @@ func (h *Health) Report(ctx context.Context) Report {
 		return last
 	}
 	// A prober that hangs up must not make the others' report.
-	report := Report{Status: StatusOK, Checks: append(process, runChecks(context.WithoutCancel(ctx), checks)...), States: states}
+	report := Report{Status: StatusOK, Checks: append(process, h.runChecks(context.WithoutCancel(ctx), checks)...), States: states}
 	if slices.ContainsFunc(report.Checks, func(c Check) bool { return c.Status == StatusError }) {
 		report.Status = StatusError
 	}
@@ -198,23 +200,54 @@ func (h *Health) Report(ctx context.Context) Report {
 	return report
 }
 
-func runChecks(ctx context.Context, checks map[string]func(context.Context) error) []Check {
+// runChecks runs the checks all at once. One that does not heed its context is left running; until it has answered it is not started again.
+func (h *Health) runChecks(ctx context.Context, checks map[string]func(context.Context) error) []Check {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	results := make([]Check, 0, len(checks))
-	var mu sync.Mutex // guards results
-	var running sync.WaitGroup
+	timeUp := time.NewTimer(checkTimeout + checkGrace)
+	defer timeUp.Stop()
+	answers := make(map[string]chan Check, len(checks))
 	for name, check := range checks {
-		running.Go(func() {
-			result := resultOf(name, check(ctx))
-			mu.Lock()
-			results = append(results, result)
-			mu.Unlock()
-		})
+		answers[name] = h.begin(ctx, name, check)
 	}
-	running.Wait()
-	slices.SortFunc(results, func(a, b Check) int { return cmp.Compare(a.Name, b.Name) })
+	results := make([]Check, 0, len(checks))
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		select {
+		case result := <-answers[name]:
+			results = append(results, result)
+			continue
+		default: // an answer that is there counts, however late it is looked for
+		}
+		select {
+		case result := <-answers[name]:
+			results = append(results, result)
+		case <-timeUp.C:
+			timeUp.Reset(0) // for the others
+			results = append(results, resultOf(name, fmt.Errorf("no answer within %s", checkTimeout)))
+		}
+	}
 	return results
+}
+
+// begin starts a check, unless its last run still goes on; the channel will have the answer of one or the other.
+func (h *Health) begin(ctx context.Context, name string, check func(context.Context) error) chan Check {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if answer, going := h.going[name]; going {
+		return answer
+	}
+	answer := make(chan Check, 1)
+	h.going[name] = answer
+	go func() {
+		result := resultOf(name, check(ctx))
+		h.mu.Lock()
+		if h.going[name] == answer { // otherwise another check has the name now
+			delete(h.going, name)
+		}
+		h.mu.Unlock()
+		answer <- result // last, or the next report would wait for it again
+	}()
+	return answer
 }
 
 func resultOf(name string, err error) Check {

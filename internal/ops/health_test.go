@@ -3,6 +3,7 @@ package ops_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,36 @@ func TestACheckThatHangsIsCutAndTheOthersAreReported(t *testing.T) {
 		want := []ops.Check{{Name: "database", Status: ops.StatusOK}, {Name: "kafka", Status: ops.StatusError, Error: "context deadline exceeded"}}
 		if diff := cmp.Diff(want, report.Checks); diff != "" {
 			t.Errorf("Report() (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Some clients do not look at their context while they dial.
+func TestACheckThatDoesNotHeedItsContextHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := ops.NewHealth()
+		var runs atomic.Int64
+		answer := make(chan struct{})
+		h.Register("kafka", func(context.Context) error { runs.Add(1); <-answer; return nil })
+		h.Register("database", func(context.Context) error { return nil })
+		want := []ops.Check{{Name: "database", Status: ops.StatusOK}, {Name: "kafka", Status: ops.StatusError, Error: "no answer within 2s"}}
+		for range 3 {
+			began := time.Now()
+			if diff := cmp.Diff(want, h.Report(t.Context()).Checks); diff != "" {
+				t.Errorf("Report() (-want +got):\n%s", diff)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("Report() took %s, want little more than the two seconds of a check", took)
+			}
+		}
+		if n := runs.Load(); n != 1 {
+			t.Errorf("the check was started %d times, want once while it has not answered", n)
+		}
+		close(answer)
+		synctest.Wait()
+		if got := h.Report(t.Context()); got.Status != ops.StatusOK || runs.Load() != 2 {
+			t.Errorf("Report() afterwards = %+v, %d runs, want ok and a second one", got, runs.Load())
 		}
 	})
 }

@@ -29,7 +29,7 @@ func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	}
 	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least})), nil
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: durationAttr})), nil
 	case "text", "color":
 		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: least, TimeFormat: time.TimeOnly + ".000", NoColor: format == "text", ReplaceAttr: printableAttr,
@@ -43,6 +43,14 @@ func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// durationAttr writes a duration with its unit, like "1.5s"; the JSON handler would write nanoseconds and not say so.
+func durationAttr(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // printableAttr stands before tint, which lets escape sequences through when it may colour.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/walpost/walpost/internal/ops"
@@ -88,6 +89,19 @@ func TestOffATerminalLogsAreJSON(t *testing.T) {
 	}
 	if record.Level != "WARN" || record.Msg != "seen" || strings.ContainsAny(out.String(), "\x1b\r") || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("log line = %q", out.String())
+	}
+}
+
+func TestADurationIsWrittenWithItsUnit(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log, err := ops.NewLogger(&out, "info", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("later", "retry_in", 1500*time.Millisecond)
+	if got := out.String(); !strings.Contains(got, `"retry_in":"1.5s"`) {
+		t.Errorf("line = %s, want retry_in of 1.5s", got)
 	}
 }
 

@@ -22,6 +22,7 @@ type RelayObserver struct {
 	bytes   prometheus.Counter
 	skipped *prometheus.CounterVec
 	state   *prometheus.GaugeVec
+	mode    *prometheus.GaugeVec
 	topics  bounded
 
 	mu      sync.Mutex // guards what follows
@@ -33,6 +34,8 @@ var (
 	_ relay.Observer        = (*RelayObserver)(nil)
 	_ relay.PublishObserver = (*RelayObserver)(nil)
 	_ relay.SkipObserver    = (*RelayObserver)(nil)
+
+	_ relay.DeliveryObserver = (*RelayObserver)(nil)
 )
 
 // RelayObserver returns the observer of this process's relay. Call it once.
@@ -53,9 +56,12 @@ func (o *Ops) RelayObserver() *RelayObserver {
 		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "walpost_relay_state", Help: "1 for the state that the relay is in.",
 		}, []string{"state"}),
+		mode: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "walpost_relay_delivery", Help: "1 for the delivery that is in force.",
+		}, []string{"mode"}),
 	}
 	r.skipped.WithLabelValues("watermark") // shown before the first one
-	o.Registry.MustRegister(r.events, r.bytes, r.skipped, r.state)
+	o.Registry.MustRegister(r.events, r.bytes, r.skipped, r.state, r.mode)
 	r.StateChanged(relay.StateStarting, nil)
 	o.Health.Register("relay", r.check)
 	return r
@@ -111,6 +117,12 @@ func (r *RelayObserver) Published(events []relay.Event, took time.Duration) {
 
 // Skipped implements relay.SkipObserver.
 func (r *RelayObserver) Skipped(n int) { r.skipped.WithLabelValues("watermark").Add(float64(n)) }
+
+// Delivering implements relay.DeliveryObserver.
+func (r *RelayObserver) Delivering(d relay.Delivery) {
+	r.mode.Reset()
+	r.mode.WithLabelValues(d.String()).Set(1)
+}
 
 // hops is the histogram that every part of an event's way has in common; in `dev` several parts share one registry.
 func (o *Ops) hops() *prometheus.HistogramVec {

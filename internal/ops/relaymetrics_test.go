@@ -26,6 +26,7 @@ func TestTheRelaysStateIsItsHealth(t *testing.T) {
 		{relay.StateStarting, nil, ops.Check{Name: "relay", Status: ops.StatusError, Error: "starting"}},
 		{relay.StateStreaming, nil, ops.Check{Name: "relay", Status: ops.StatusOK}},
 		{relay.StateRetrying, errors.New("open sink: refused"), ops.Check{Name: "relay", Status: ops.StatusError, Error: "retrying: open sink: refused"}},
+		{relay.StateStalled, errors.New("not acknowledged"), ops.Check{Name: "relay", Status: ops.StatusError, Error: "stalled: not acknowledged"}},
 		{relay.StateStandby, relay.ErrStandby, ops.Check{Name: "relay", Status: ops.StatusOK}}, // a standby is ready
 	} {
 		observer.StateChanged(tc.state, tc.cause)
@@ -37,6 +38,18 @@ func TestTheRelaysStateIsItsHealth(t *testing.T) {
 		if err := testutil.GatherAndCompare(o.Registry, strings.NewReader(want), "walpost_relay_state"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestTheDeliveryInForceIsShown(t *testing.T) {
+	t.Parallel()
+	o := newOps(t)
+	observer := o.RelayObserver()
+	observer.Delivering(relay.ExactlyOnce)
+	observer.Delivering(relay.Transactional) // the brokers are others now
+	want := "# HELP walpost_relay_delivery 1 for the delivery that is in force.\n# TYPE walpost_relay_delivery gauge\nwalpost_relay_delivery{mode=\"transactional\"} 1\n"
+	if err := testutil.GatherAndCompare(o.Registry, strings.NewReader(want), "walpost_relay_delivery"); err != nil {
+		t.Error(err)
 	}
 }
 

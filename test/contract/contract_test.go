@@ -44,10 +44,15 @@ var relays = map[string]func(*testing.T, *stack, source){"debezium": runDebezium
 
 func runDebezium(t *testing.T, s *stack, src source) {
 	t.Helper()
-	s.apply(t, debezium.Config{
+	s.apply(t, debeziumOf(t, src))
+}
+
+func debeziumOf(t *testing.T, src source) debezium.Config {
+	t.Helper()
+	return debezium.Config{
 		Name: src.slot, Slot: src.slot, TopicPrefix: src.slot, Database: databaseOf(t, src.url), Table: src.table, Mapping: src.mapping,
 		BinaryPayload: src.bytea, Tuning: debezium.Tuning{Poll: 10 * time.Millisecond},
-	})
+	}
 }
 
 func runWalpost(t *testing.T, s *stack, src source) {

@@ -180,7 +180,7 @@ func (p *process) lastLines() string {
 // run runs walpost to its end and fails the test unless it succeeds.
 func run(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), walpost(t), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), walpost(t), args...) // cleanups run it too
 	cmd.Env = environment()
 	out, err := cmd.CombinedOutput()
 	if err != nil {

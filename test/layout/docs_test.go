@@ -38,7 +38,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := regexp.MustCompile(`"(?:walpost_)?([a-z_]+_(?:total|bytes|seconds|info|records|status|state|health|partitions|gap|fill))"`)
+	names := regexp.MustCompile(`"(?:walpost_)?([a-z_]+_(?:total|bytes|seconds|info|records|status|state|health|partitions|gap|fill|delivery))"`)
 	found := 0
 	for _, path := range sources {
 		if strings.HasSuffix(path, "_test.go") {
