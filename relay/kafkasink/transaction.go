@@ -20,6 +20,7 @@ type transactor struct {
 	version int16 // of the brokers' transactions
 
 	turn    int       // the member of the next transaction
+	met     []met     // by member
 	began   time.Time // when the latest transaction began
 	records records
 	written offsets
@@ -135,6 +136,9 @@ func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []
 	failed, err := p.records.send(ctx, client, mark)
 	if err == nil {
 		err = p.explain(events, failed)
+	}
+	if err == nil {
+		err = p.met[p.turn].settle(ctx, client, p.records.all, mark)
 	}
 	if err != nil {
 		return errors.Join(err, abort(ctx, client))
