@@ -150,9 +150,10 @@ func awaitSlot(ctx context.Context, cfg config.Config, found foundConnector) err
 	}
 }
 
-// adopt lets a stopped connector go on where another reader has left the slot, and says so in a note.
+// adopt lets a stopped connector go on where another reader has left its slot, and says so in a note. With another slot than before, the position says
+// nothing about what was published through that.
 func adopt(ctx context.Context, client *debezium.Client, cfg config.Config, found foundConnector) (note string, err error) {
-	if found.status.Connector.State != debezium.Stopped {
+	if found.status.Connector.State != debezium.Stopped || found.slot != cfg.Slot {
 		return "", nil
 	}
 	slot, err := pgwal.ReadSlot(ctx, walConfig(cfg))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -268,8 +269,12 @@ func (p *program) stackReset(ctx context.Context) error {
 		p.say("there is nothing to delete in %s", tilde(dir))
 		return nil
 	}
-	if state, err := stack.Read(ctx, dir); err != nil || state.Running() { // before it asks
-		return p.stackError(ctx, errors.Join(err, stack.Reset(ctx, dir)))
+	state, err := stack.Read(ctx, dir)
+	if err == nil && state.Running() { // before it asks
+		err = &stack.RunningError{Servers: slices.DeleteFunc(state.Servers, func(s stack.Server) bool { return !s.Running })}
+	}
+	if err != nil {
+		return p.stackError(ctx, err)
 	}
 	if err := p.confirm("deletes all databases, topics and connectors of the stack: " + strings.Join(doomed, ", ")); err != nil {
 		return err

@@ -135,7 +135,7 @@ func connectorOptions() []Option {
 			Name: "connector-compression", Default: "", Usage: "compression of Debezium's records; empty: as the workers are set",
 			check: oneOf("", "none", "gzip", "snappy", "lz4", "zstd"),
 		},
-		{Name: "wait", Default: time.Minute, Usage: "how long to wait for the connector to run", check: atLeast(time.Second)},
+		{Name: "wait", Default: time.Minute, Usage: "how long to wait for the connector to do so", check: atLeast(time.Second)},
 	}
 }
 

@@ -40,7 +40,11 @@ type source struct {
 }
 
 // relays are the publishers that must be interchangeable. Each publishes what the slot has, and what is to come, until the test ends.
-var relays = map[string]func(*testing.T, *stack, source){"debezium": runDebezium, "walpost": runWalpost}
+var relays = map[string]func(*testing.T, *stack, source){
+	"debezium":             runDebezium,
+	"walpost":              runWalpost, // at least once
+	"walpost-exactly-once": runExactlyOnce,
+}
 
 func runDebezium(t *testing.T, s *stack, src source) {
 	t.Helper()
@@ -57,11 +61,21 @@ func debeziumOf(t *testing.T, src source) debezium.Config {
 
 func runWalpost(t *testing.T, s *stack, src source) {
 	t.Helper()
+	runRelay(t, s, src, relay.AtLeastOnce)
+}
+
+func runExactlyOnce(t *testing.T, s *stack, src source) {
+	t.Helper()
+	runRelay(t, s, src, relay.ExactlyOnce)
+}
+
+func runRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) {
+	t.Helper()
 	from, err := pgwal.New(pgwal.Config{URL: src.url, Slot: src.slot, Table: src.table, Mapping: src.mapping})
 	if err != nil {
 		t.Fatal(err)
 	}
-	to, err := kafkasink.New(kafkasink.Config{Brokers: []string{s.broker.Addr()}})
+	to, err := kafkasink.New(kafkasink.Config{Brokers: []string{s.broker.Addr()}, Delivery: delivery})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +167,7 @@ func wantOf(t *testing.T, m record.Mapping, rows []row) []seen {
 	return want
 }
 
-func TestBothRelaysWriteTheRecordsOfPackageRecord(t *testing.T) {
+func TestEveryRelayWritesTheRecordsOfPackageRecord(t *testing.T) {
 	t.Parallel()
 	s := realStack(t)
 	url := pgtest.StartServer(t).Migrated(t)
