@@ -222,12 +222,13 @@ func (c Config) rows() map[string]string {
 		// Trap: numeric as the base64 of an unscaled integer.
 		"decimal.handling.mode": "string",
 		// Trap: an event of 900 kB may take twice that as JSON in JSON, and the producer's limit of 1 MiB stops the task. The topic's is the same.
-		"producer.override.max.request.size":       rawLimit,
-		"topic.creation.default.max.message.bytes": rawLimit,
+		"producer.override.max.request.size":       strconv.Itoa(RawMaxBytes),
+		"topic.creation.default.max.message.bytes": strconv.Itoa(RawMaxBytes),
 	}
 }
 
-// rawLimit is for the largest event, each of whose bytes JSON may double, and its other columns.
-const rawLimit = "2097176"
+// RawMaxBytes is what the raw topic, and whatever takes its records on, must have as max.message.bytes: twice Kafka's default. In a raw row the payload
+// is a JSON string, in which each quote and each backslash of it is two bytes.
+const RawMaxBytes = 2 * 1_048_588
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -95,11 +95,8 @@ func (f foundConnector) state() debezium.State {
 // holds reports whether the connector itself is who streams from the slot; a paused one does. Kafka Connect calls a task RUNNING while it waits for
 // a slot that walpost's relay holds, so the name of the session counts as well.
 func (f foundConnector) holds(s pgwal.SlotStatus) bool {
-	return f.exists && f.slot == s.Name && f.status.Connector.State != debezium.Stopped && len(f.status.Failed()) == 0 && s.ActiveName != relaySession
+	return f.exists && f.slot == s.Name && f.status.Connector.State != debezium.Stopped && len(f.status.Failed()) == 0 && s.ActiveName != pgwal.ApplicationName
 }
-
-// relaySession is the application_name of walpost's relay.
-const relaySession = "walpost"
 
 // checkSlot is what stands against reading from the slot.
 func checkSlot(ctx context.Context, cfg config.Config, found foundConnector) error {
@@ -122,7 +119,7 @@ type heldError struct{ slot pgwal.SlotStatus }
 func (e *heldError) Error() string {
 	who := fmt.Sprintf("server process %d, which calls itself %q", e.slot.ActivePID, e.slot.ActiveName)
 	next := "stop that reader first, or choose another slot with --slot"
-	if e.slot.ActiveName == relaySession {
+	if e.slot.ActiveName == pgwal.ApplicationName {
 		who, next = "walpost's relay", "stop the relay first: what it has published is not published again"
 	}
 	return fmt.Sprintf("slot %s is in use by %s: %s", e.slot.Name, who, next)

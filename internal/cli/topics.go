@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/walpost/walpost/debezium"
 	"github.com/walpost/walpost/internal/config"
 )
 
@@ -102,11 +103,10 @@ func creates(cfg config.Config, topic string) string {
 	return "walpost topics create"
 }
 
-// leastBytes is what max.message.bytes of a topic must be at least. In a raw row the payload is a JSON string, in which each quote and each
-// backslash of it is two bytes; a dead letter of the forwarder is such a row.
+// leastBytes is what max.message.bytes of a topic must be at least. A dead letter of the forwarder is a raw row.
 func leastBytes(cfg config.Config, topic string) int {
 	if cfg.Raw && (topic == cfg.RawTopic || topic == cfg.DeadLetterTopic) {
-		return 2 * minMessageBytes
+		return debezium.RawMaxBytes
 	}
 	return minMessageBytes
 }

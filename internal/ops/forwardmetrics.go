@@ -3,7 +3,6 @@ package ops
 import (
 	"context"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +20,7 @@ type ForwardObserver struct {
 	rebalances    *prometheus.CounterVec
 	lag           *forwardLag
 
-	mu          sync.Mutex // guards what follows
-	tick, ended func()     // of the loop; nil until the first report
+	reports reportLoop
 }
 
 var (
@@ -85,22 +83,13 @@ func (f *ForwardObserver) Rebalanced(kind inbox.Rebalance, _, _ int, _ time.Dura
 
 // Lag implements inbox.LagObserver.
 func (f *ForwardObserver) Lag(partitions []inbox.Lag) {
-	f.mu.Lock()
-	if f.tick == nil {
-		f.tick, f.ended = f.health.Loop("forwarder", consumerSilence)
-	}
-	f.tick()
-	f.mu.Unlock()
+	f.reports.report(f.health, "forwarder")
 	f.lag.set(partitions)
 }
 
 // Stop says that the forwarder has ended and reports its lag no more.
 func (f *ForwardObserver) Stop() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ended != nil {
-		f.ended()
-	}
+	f.reports.end()
 	f.lag.set(nil)
 }
 

@@ -3,7 +3,6 @@ package ops
 import (
 	"context"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,8 +30,7 @@ type InboxObserver struct {
 	rebalances     *prometheus.CounterVec
 	rebalancing    *prometheus.HistogramVec
 
-	mu          sync.Mutex // guards what follows
-	tick, ended func()     // of the loop; nil until the first report
+	reports reportLoop
 }
 
 // consumerSilence is long against the second between two reports of lag: a consumer that is silent for this time hangs.
@@ -111,22 +109,13 @@ func (i *InboxObserver) StartSpan(ctx context.Context, m *inbox.Message) (contex
 
 // Lag implements inbox.LagObserver.
 func (i *InboxObserver) Lag(partitions []inbox.Lag) {
-	i.mu.Lock()
-	if i.tick == nil {
-		i.tick, i.ended = i.health.Loop("consumer", consumerSilence)
-	}
-	i.tick()
-	i.mu.Unlock()
+	i.reports.report(i.health, "consumer")
 	i.lag.set(partitions)
 }
 
 // Stop says that the consumer has ended and reports its lag no more.
 func (i *InboxObserver) Stop() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.ended != nil {
-		i.ended()
-	}
+	i.reports.end()
 	i.lag.set(nil)
 }
 

@@ -30,17 +30,13 @@ func (m met) await(ctx context.Context, client *kgo.Client, rec *kgo.Record) err
 	if m[rec.Topic] {
 		return nil
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
 	for {
 		if leader, _, err := client.PartitionLeader(rec.Topic, rec.Partition); leader >= 0 || err != nil {
 			m[rec.Topic] = true
 			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (s store) settled(ctx context.Context) (int64, error) {
 			return end, nil
 		}
 		if err == nil {
-			err = pause(waiting)
+			err = pause(waiting, lookEvery)
 		}
 		switch {
 		case err == nil:

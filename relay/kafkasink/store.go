@@ -81,7 +81,7 @@ func (s store) ensure(ctx context.Context) error {
 		case !created && !errors.Is(err, kerr.LeaderNotAvailable):
 			return s.classify(fmt.Errorf("look at topic %s: %w", s.topic, err))
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -151,9 +151,12 @@ func (s store) checkConfig(ctx context.Context) error {
 	return nil
 }
 
-// pause waits a moment before something that another party has to do is looked at again.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(20 * time.Millisecond)
+// lookEvery is how often something that another party has to do is looked at.
+const lookEvery = 20 * time.Millisecond
+
+// pause waits; it returns the cause of ctx's end when that comes first.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

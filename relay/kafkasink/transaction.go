@@ -114,14 +114,9 @@ func (p *transactor) refuseWatermarks(events []relay.Event) error {
 
 // pace waits until the next transaction may begin.
 func (p *transactor) pace(ctx context.Context) error {
-	wait := p.sink.ring.gap - time.Since(p.began)
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
+	if wait := p.sink.ring.gap - time.Since(p.began); wait > 0 {
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 	p.began = time.Now()

@@ -16,6 +16,9 @@ import (
 	"github.com/walpost/walpost/record"
 )
 
+// ApplicationName is how PostgreSQL's views show the relay's sessions.
+const ApplicationName = "walpost"
+
 // Config says what to read and how. URL is needed, everything else has a default.
 type Config struct {
 	// URL is the connection string of the database that holds the outbox, as pgx takes it. The user needs the attribute REPLICATION and the
@@ -110,7 +113,7 @@ func (c Config) parseURL() (*pgx.ConnConfig, error) {
 	cfg.ConnectTimeout = c.ConnectTimeout
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	fixed := map[string]string{
-		"application_name":    "walpost",
+		"application_name":    ApplicationName,
 		"client_encoding":     "UTF8",
 		"client_min_messages": "notice",
 		"DateStyle":           "ISO",

@@ -27,7 +27,7 @@ type SlotStatus struct {
 	ThisDatabase bool
 	Active       bool // somebody streams from it
 	ActivePID    int32
-	ActiveName   string // application_name of who streams: walpost, Debezium Streaming
+	ActiveName   string // application_name of who streams: ApplicationName, Debezium Streaming
 
 	WALStatus          string // reserved, extended, unreserved or lost
 	InvalidationReason string // why it is lost, from PostgreSQL 17; else empty

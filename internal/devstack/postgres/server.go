@@ -94,8 +94,11 @@ func Attach(ctx context.Context, dir string) (*Server, error) {
 func recordOf(dir string) string { return dir + ".process" }
 
 // URL is the connection string of a database on the server.
-func (s *Server) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User(User), Host: s.addr(), Path: "/" + database, RawQuery: "sslmode=disable"}
+func (s *Server) URL(database string) string { return URL(s.addr(), database) }
+
+// URL is the connection string of a database on a server that Start made, at the address.
+func URL(addr, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(User), Host: addr, Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
 

@@ -112,7 +112,7 @@ func (s State) complete() State {
 		}
 	}
 	if addr := s.Server(PostgreSQL).Addr; addr != "" {
-		s.DatabaseURL = "postgres://" + postgres.User + "@" + addr + "/" + Database + "?sslmode=disable"
+		s.DatabaseURL = postgres.URL(addr, Database)
 	}
 	if addr := s.Server(Kafka).Addr; addr != "" {
 		s.Brokers = []string{addr}
