@@ -35,6 +35,9 @@ type Batch struct {
 	// End is the position up to which every event is in this batch or in one before it, so that it may be confirmed when this batch is
 	// published. Zero: the batch ends inside a transaction, and there is nothing to confirm yet.
 	End LSN
+
+	// Since is when the first event was committed, by this process's clock, as nearly as the Source can tell. Zero: it cannot, or there is no event.
+	Since time.Time
 }
 
 // Watermark is the highest event that a Sink holds. The zero value is none.
@@ -83,6 +86,13 @@ type Stream interface {
 	Close() error
 }
 
+// Gatherer is a Stream that can tell when waiting makes a batch no larger.
+type Gatherer interface {
+	// Gather returns when a full batch is ready for Next, or when it is until, or when the stream or ctx has ended. It is called from the goroutine of
+	// Next.
+	Gather(ctx context.Context, until time.Time)
+}
+
 // Sink opens publishers.
 type Sink interface {
 	// Open first shuts out every earlier publisher of the same origin, if the Sink can, and then reads the watermark. A Sink that keeps none
@@ -105,6 +115,12 @@ type Publisher interface {
 	Publish(ctx context.Context, events []Event, w Watermark) error
 
 	Close() error
+}
+
+// Spacer is a Publisher that does better with fewer and larger batches.
+type Spacer interface {
+	// Gap is the least time between the beginnings of two calls of Publish. The engine lets events gather meanwhile.
+	Gap() time.Duration
 }
 
 // Keeper is a Publisher that keeps the watermark durably.

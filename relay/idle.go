@@ -13,11 +13,14 @@ type paced struct {
 	stream Stream
 	every  time.Duration
 
+	spacing spacing
+
 	due  time.Time // not before this is a position handed out alone
 	held LSN       // zero: none
 }
 
 func (p *paced) next(ctx context.Context) (Batch, error) {
+	p.spacing.wait(ctx, p.stream)
 	for {
 		batch, err := p.receive(ctx)
 		if err != nil {

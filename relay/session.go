@@ -31,7 +31,7 @@ func (r *run) session(ctx context.Context) error {
 	if err := r.check(origin, watermark); err != nil {
 		return err
 	}
-	source := &paced{stream: stream}
+	source := &paced{stream: stream, spacing: spacingOf(publisher)}
 	r.delivery = AtLeastOnce
 	if keeper, ok := publisher.(Keeper); ok {
 		r.delivery, source.every = keeper.Delivery(), keeper.IdleInterval()
@@ -132,6 +132,7 @@ func (r *run) pump(ctx context.Context, source *paced, publisher Publisher, floo
 			return err
 		}
 		r.observeSkipped(len(batch.Events) - len(events))
+		source.spacing.taken(batch)
 		if mark, err = advance(mark, events, batch.End); err != nil {
 			return err
 		}

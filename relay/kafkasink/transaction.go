@@ -50,6 +50,9 @@ func (p *transactor) Delivery() relay.Delivery {
 // IdleInterval is a second.
 func (p *transactor) IdleInterval() time.Duration { return idleInterval }
 
+// Gap is the least time between two transactions.
+func (p *transactor) Gap() time.Duration { return p.sink.ring.gap }
+
 // Publish commits events and watermark in one transaction. An error that halts was met before the commit; any other leaves open what was committed.
 func (p *transactor) Publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
 	if p.dead != nil {

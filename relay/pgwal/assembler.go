@@ -60,15 +60,15 @@ const eventOverhead = 384
 // errEnded says that the queue takes nothing any more; why is known to whoever ended it.
 var errEnded = errors.New("queue has ended")
 
-// data handles one pgoutput message, whose bytes are valid during the call only. A *relay.HaltError leaves everything committed before it
-// to be published.
-func (a *assembler) data(src []byte) error {
+// data handles one pgoutput message, whose bytes are valid during the call only, and which the server sent at sent, or 0. A *relay.HaltError leaves
+// everything committed before it to be published.
+func (a *assembler) data(src []byte, sent int64) error {
 	kind, body := src[0], src[1:]
 	switch kind {
 	case kindInsert:
 		return a.insert(body)
 	case kindBegin:
-		return a.begin(body)
+		return a.begin(body, sent)
 	case kindCommit:
 		return a.commit(body)
 	case kindRelation:
@@ -81,7 +81,7 @@ func (a *assembler) data(src []byte) error {
 	return fmt.Errorf("pgoutput message of unknown kind %q", kind)
 }
 
-func (a *assembler) begin(src []byte) error {
+func (a *assembler) begin(src []byte, sent int64) error {
 	m, err := decodeBegin(src)
 	if err != nil {
 		return err
@@ -90,6 +90,7 @@ func (a *assembler) begin(src []byte) error {
 		return fmt.Errorf("transaction %s begins inside transaction %s", m.commitLSN, a.commitLSN)
 	}
 	a.open, a.commitLSN, a.committedAt, a.index = true, m.commitLSN, m.committedAt, 0
+	a.tx.lag = max(0, postgresTime(sent).Sub(m.committedAt))
 	return nil
 }
 
@@ -203,7 +204,7 @@ func (a *assembler) flush() error {
 		return errEnded
 	}
 	clear(a.tx.events) // the queue has copies; these would keep the rows alive
-	a.tx = batch{events: a.tx.events[:0]}
+	a.tx = batch{events: a.tx.events[:0], lag: a.tx.lag}
 	return nil
 }
 

@@ -46,7 +46,7 @@ func newFeed(t testing.TB, change func(*Config)) *feed {
 // send feeds messages until one is refused.
 func (f *feed) send(messages ...[]byte) error {
 	for _, m := range messages {
-		if err := f.data(m); err != nil {
+		if err := f.data(m, 0); err != nil {
 			return err
 		}
 	}
@@ -327,7 +327,7 @@ func FuzzStream(f *testing.F) {
 			src = src[2+n:]
 			if len(m) == 0 {
 				f.keepalive(keepalive{end: relay.LSN(f.received.Load() + 1)})
-			} else if f.data(m) != nil {
+			} else if f.data(m, 0) != nil {
 				return
 			}
 			for {

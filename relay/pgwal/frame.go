@@ -16,14 +16,14 @@ const (
 	frameStatus    = 'r'
 )
 
-// decodeData is the pgoutput message in an XLogData frame. The positions before it are the server's send positions, which say nothing about
-// what was sent, so nothing is read from them.
-func decodeData(src []byte) ([]byte, error) {
-	const header = 3 * 8 // start, end of log, time
+// decodeData is the pgoutput message in an XLogData frame, and when the server sent it, by its own clock, in microseconds since 2000. The positions
+// before it are the server's send positions, which say nothing about what was sent, so nothing is read from them.
+func decodeData(src []byte) (message []byte, sent int64, err error) {
+	const positions, header = 2 * 8, 3 * 8 // start, end of log; time
 	if len(src) <= header {
-		return nil, fmt.Errorf("data frame of %d bytes: %w", len(src), errShort)
+		return nil, 0, fmt.Errorf("data frame of %d bytes: %w", len(src), errShort)
 	}
-	return src[header:], nil
+	return src[header:], int64(binary.BigEndian.Uint64(src[positions:])), nil
 }
 
 // keepalive says how far the server has sent.

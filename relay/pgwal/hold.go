@@ -99,7 +99,7 @@ func (c Config) peekEvents(ctx context.Context, conn *pgx.Conn, t target, slot s
 		if len(m) == 0 {
 			return fmt.Errorf("look into slot %s: %w", slot, errShort)
 		}
-		if err := feed.data(m); err != nil {
+		if err := feed.data(m, 0); err != nil {
 			return err
 		}
 	}

@@ -184,7 +184,7 @@ func FuzzMessage(f *testing.F) {
 		_, _ = decodeCommit(body)
 		_, _ = decodeRelation(body)
 		_, _ = decodeKeepalive(body)
-		_, _ = decodeData(body)
+		_, _, _ = decodeData(body)
 		values, err := decodeInsert(body, nil)
 		if err != nil {
 			return

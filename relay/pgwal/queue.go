@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/walpost/walpost/relay"
 )
@@ -22,6 +23,7 @@ type queue struct {
 
 	full  atomic.Bool   // put waits for room
 	ready chan struct{} // capacity 1: there may be something for next
+	ripe  chan struct{} // capacity 1: there may be a batch that cannot grow
 	space chan struct{} // capacity 1: there may be room for put
 	ended chan struct{} // closed with the first error: put takes nothing any more
 
@@ -36,13 +38,15 @@ type queue struct {
 type batch struct {
 	events []relay.Event
 	bytes  int64
-	end    relay.LSN // zero: inside a transaction
+	end    relay.LSN     // zero: inside a transaction
+	lag    time.Duration // how old the first event was when the server sent it; zero: unknown, or there is no event
+	since  time.Time     // when it was committed, by our clock; set in the queue
 }
 
 func newQueue(cfg Config, total *atomic.Int64) *queue {
 	return &queue{
 		limit: cfg.QueueBytes, maxBytes: cfg.BatchBytes, maxEvents: cfg.BatchEvents, total: total,
-		ready: make(chan struct{}, 1), space: make(chan struct{}, 1), ended: make(chan struct{}),
+		ready: make(chan struct{}, 1), ripe: make(chan struct{}, 1), space: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 }
 
@@ -51,6 +55,7 @@ func (q *queue) put(b batch) bool {
 	defer q.full.Store(false)
 	for !q.tryPut(b) {
 		q.full.Store(true)
+		signal(q.ripe)
 		select {
 		case <-q.space:
 		case <-q.ended:
@@ -68,14 +73,21 @@ func (q *queue) tryPut(b batch) bool {
 	}
 	q.add(b.bytes)
 	if last := q.last(); last != nil && q.joins(last, b) {
+		if len(last.events) == 0 {
+			last.since = sinceOf(b)
+		}
 		last.events, last.bytes, last.end = append(last.events, b.events...), last.bytes+b.bytes, b.end
 	} else {
-		b.events = slices.Clone(b.events)
-		q.queued = append(q.queued, b)
+		b.events, b.since = slices.Clone(b.events), sinceOf(b)
+		if q.queued = append(q.queued, b); len(q.queued) > 1 {
+			signal(q.ripe)
+		}
 	}
 	signal(q.ready)
 	return true
 }
+
+func sinceOf(b batch) time.Time { return time.Now().Add(-b.lag) }
 
 // joins reports whether b may become part of last: both whole transactions, and within the size of a batch.
 func (q *queue) joins(last *batch, b batch) bool {
@@ -102,6 +114,29 @@ func (q *queue) last() *batch {
 		return nil
 	}
 	return &q.queued[len(q.queued)-1]
+}
+
+// gather waits until the first batch cannot grow any more, or until then.
+func (q *queue) gather(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for !q.isRipe() {
+		select {
+		case <-q.ripe:
+		case <-q.ended:
+			return
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (q *queue) isRipe() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queued) > 1 || q.full.Load()
 }
 
 // next waits for a batch. It lets go of the batch before.

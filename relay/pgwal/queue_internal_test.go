@@ -54,6 +54,54 @@ func TestAFullQueueHoldsTheReceiverBack(t *testing.T) {
 	})
 }
 
+func TestEventsGatherUntilABatchIsFullOrTheTimeIsOver(t *testing.T) {
+	t.Parallel()
+	const limit = time.Second
+	for name, tc := range map[string]struct {
+		meanwhile func(*queue)
+		early     bool
+	}{
+		"nothing comes":                 {func(*queue) {}, false},
+		"a batch that may grow":         {func(q *queue) { q.put(part(10, 1)); q.put(part(10, 2)) }, false},
+		"a batch that may grow no more": {func(q *queue) { q.put(part(30, 1)); q.put(part(30, 2)) }, true},
+		"no room for more":              {func(q *queue) { q.put(part(40, 1)); go q.put(part(90, 2)) }, true},
+		"the end":                       {func(q *queue) { q.fail(errOver) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q, _ := smallQueue()
+				began := time.Now()
+				done := make(chan time.Duration)
+				go func() { q.gather(t.Context(), began.Add(limit)); done <- time.Since(began) }()
+				synctest.Wait()
+				tc.meanwhile(q)
+				if took := <-done; (took < limit) != tc.early {
+					t.Errorf("gather took %v of %v, want it to end early: %t", took, limit, tc.early)
+				}
+				q.fail(errOver)
+			})
+		})
+	}
+}
+
+func TestABatchSaysWhenItsFirstEventWasCommitted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := smallQueue()
+		q.advance(1) // no event
+		first := part(1, 2)
+		first.lag = time.Second
+		q.put(first)
+		want := time.Now().Add(-time.Second)
+		<-time.After(time.Minute)
+		q.put(part(1, 3))
+		if b, err := q.next(t.Context()); err != nil || len(b.events) != 2 || !b.since.Equal(want) {
+			t.Errorf("next = %d events since %v, %v, want 2 since %v", len(b.events), b.since, err, want)
+		}
+	})
+}
+
 func TestAnEventLargerThanTheQueueGoesThroughAlone(t *testing.T) {
 	t.Parallel()
 	q, _ := smallQueue()

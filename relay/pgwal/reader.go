@@ -76,6 +76,8 @@ func (r *reader) text() string {
 // postgresEpoch is where PostgreSQL counts microseconds from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func (r *reader) time() time.Time {
-	return postgresEpoch.Add(time.Duration(int64(r.uint64())) * time.Microsecond)
+func (r *reader) time() time.Time { return postgresTime(int64(r.uint64())) }
+
+func postgresTime(microseconds int64) time.Time {
+	return postgresEpoch.Add(time.Duration(microseconds) * time.Microsecond)
 }

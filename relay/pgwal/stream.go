@@ -71,8 +71,11 @@ func (s *stream) Next(ctx context.Context) (relay.Batch, error) {
 	}
 	b, err := s.queue.next(ctx)
 	s.handed = max(s.handed, b.end)
-	return relay.Batch{Events: b.events, End: b.end}, err
+	return relay.Batch{Events: b.events, End: b.end, Since: b.since}, err
 }
+
+// Gather waits until the batch that Next is to return cannot grow any more.
+func (s *stream) Gather(ctx context.Context, until time.Time) { s.queue.gather(ctx, until) }
 
 // errBeyond is a broken invariant: the server would believe it and skip what lies between.
 var errBeyond = errors.New("position to confirm was never handed out")
@@ -178,11 +181,11 @@ func (s *stream) frame(src []byte) error {
 	}
 	switch src[0] {
 	case frameData:
-		data, err := decodeData(src[1:])
+		data, sent, err := decodeData(src[1:])
 		if err != nil {
 			return err
 		}
-		return s.feed.data(data)
+		return s.feed.data(data, sent)
 	case frameKeepalive:
 		k, err := decodeKeepalive(src[1:])
 		if err != nil {

@@ -1,9 +1,12 @@
 package pgwal
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 
@@ -36,12 +39,26 @@ func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o
 	return wire, o, err
 }
 
+// readBuffer is what one read may bring: about what comes during a pause of a busy stream.
+const readBuffer = 128 << 10
+
 func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	cfg, err := c.parseURL()
 	if err != nil {
 		return nil, err
 	}
 	cfg.RuntimeParams["replication"] = "database"
+	dial := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return unpolled(conn)
+	}
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
+	}
 	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
 	return conn, explainConnect(err, fmt.Sprintf("alter role %s replication", quoteIdentifier(cfg.User)))
 }
