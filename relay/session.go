@@ -132,13 +132,14 @@ func (r *run) pump(ctx context.Context, source *paced, publisher Publisher, floo
 			return err
 		}
 		r.observeSkipped(len(batch.Events) - len(events))
-		source.spacing.taken(batch)
+		source.spacing.begin(batch)
 		if mark, err = advance(mark, events, batch.End); err != nil {
 			return err
 		}
 		if err := r.publish(publishing, publisher, events, mark); err != nil {
 			return err
 		}
+		source.spacing.end()
 		if batch.End != 0 {
 			source.stream.Confirm(batch.End)
 			r.confirmed = max(r.confirmed, batch.End)

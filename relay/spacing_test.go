@@ -86,13 +86,14 @@ func TestTheGapGrowsWithTheTimeThatEventsHaveWaited(t *testing.T) {
 		least, waited, took time.Duration
 		want                []time.Duration
 	}{
-		"none for an event that came at once":       {0, 0, 0, nil},
-		"the publisher's, if it wants one":          {2 * ms, 0, 0, []time.Duration{2 * ms}},
-		"a part of the wait, if that is more":       {2 * ms, 40 * ms, 0, []time.Duration{10 * ms}},
-		"the time that publishing took is in it":    {2 * ms, 40 * ms, 7 * ms, []time.Duration{3 * ms}},
-		"none behind a publish that took longer":    {2 * ms, 40 * ms, 11 * ms, nil},
-		"bounded, however old the events are":       {0, time.Hour, 0, []time.Duration{25 * ms}},
-		"none for a clock that runs behind the log": {0, -time.Hour, 0, nil},
+		"none for an event that came at once":         {0, 0, 0, nil},
+		"none for one that waited for a batch or two": {0, 20 * ms, 10 * ms, nil},
+		"the publisher's, if it wants one":            {2 * ms, 20 * ms, 0, []time.Duration{2 * ms}},
+		"in which the time that publishing took is":   {8 * ms, 20 * ms, 7 * ms, []time.Duration{1 * ms}},
+		"a part of a long wait, after publishing":     {2 * ms, 60 * ms, 7 * ms, []time.Duration{10 * ms}},
+		"whichever ends later":                        {80 * ms, 60 * ms, 7 * ms, []time.Duration{73 * ms}},
+		"bounded, however old the events are":         {0, time.Hour, time.Second, []time.Duration{25 * ms}},
+		"none for a clock that runs behind the log":   {0, -time.Hour, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
