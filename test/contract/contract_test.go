@@ -36,7 +36,9 @@ var columns = []record.Column{
 type source struct {
 	url, slot, table string
 	mapping          record.Mapping
-	bytea            bool // the payload
+	bytea            bool          // the payload
+	positions        bool          // walpost's headers of it are asked for
+	poll, heartbeat  time.Duration // of Debezium; default: 10 ms and 10 s
 }
 
 // relays are the publishers that must be interchangeable. Each publishes what the slot has, and what is to come, until the test ends.
@@ -55,7 +57,7 @@ func debeziumOf(t *testing.T, src source) debezium.Config {
 	t.Helper()
 	return debezium.Config{
 		Name: src.slot, Slot: src.slot, TopicPrefix: src.slot, Database: databaseOf(t, src.url), Table: src.table, Mapping: src.mapping,
-		BinaryPayload: src.bytea, Tuning: debezium.Tuning{Poll: 10 * time.Millisecond},
+		BinaryPayload: src.bytea, Tuning: debezium.Tuning{Poll: max(src.poll, 10*time.Millisecond), Heartbeat: src.heartbeat},
 	}
 }
 
@@ -69,13 +71,13 @@ func runExactlyOnce(t *testing.T, s *stack, src source) {
 	runRelay(t, s, src, relay.ExactlyOnce)
 }
 
-func runRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) {
+func newRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) *relay.Relay {
 	t.Helper()
 	from, err := pgwal.New(pgwal.Config{URL: src.url, Slot: src.slot, Table: src.table, Mapping: src.mapping})
 	if err != nil {
 		t.Fatal(err)
 	}
-	to, err := kafkasink.New(kafkasink.Config{Brokers: []string{s.broker.Addr()}, Delivery: delivery})
+	to, err := kafkasink.New(kafkasink.Config{Brokers: []string{s.broker.Addr()}, Delivery: delivery, PositionHeaders: src.positions})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +85,12 @@ func runRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+func runRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) {
+	t.Helper()
+	r := newRelay(t, s, src, delivery)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

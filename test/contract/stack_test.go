@@ -164,6 +164,21 @@ func (s *stack) topics(t *testing.T) kadm.TopicDetails {
 	return topics
 }
 
+// ends are how far each topic of the broker goes, all partitions added up.
+func (s *stack) ends(t *testing.T) map[string]int64 {
+	t.Helper()
+	offsets, err := kadm.NewClient(s.kafka(t)).ListEndOffsets(t.Context())
+	if err == nil {
+		err = offsets.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make(map[string]int64)
+	offsets.Each(func(o kadm.ListedOffset) { ends[o.Topic] += o.Offset })
+	return ends
+}
+
 // reader collects the committed records of topics.
 type reader struct {
 	t       *testing.T
