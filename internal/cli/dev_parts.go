@@ -20,7 +20,6 @@ const (
 	pageConns      = 2                      // of the status page to the database
 	pageDrain      = 200 * time.Millisecond // a page that is cut off is asked for again
 	partitionEvery = time.Hour
-	relayTimeout   = 30 * time.Second
 )
 
 // addresses are where the running parts can be reached, host and port.
@@ -73,34 +72,6 @@ func (d *dev) startAPI(ctx context.Context, listening <-chan net.Addr) error {
 func (d *dev) startPart(ctx context.Context, name string, run part) {
 	cfg := d.cfg
 	d.parts.Start(ctx, name, func(ctx context.Context) error { return run(ctx, cfg, d.ops) })
-}
-
-// awaitRelay waits until the relay reads its slot. A relay does not make a slot behind events that it would skip, so no event may come before.
-// An active slot is not enough: it is active, for another moment, while it is being made.
-func (d *dev) awaitRelay(ctx context.Context, limit time.Duration) error {
-	defer devstack.Slowly(d.talk, "waiting for the relay to read the log")()
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it does not read slot %s within %s", d.cfg.Slot, limit))
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var reads bool
-		err := d.sources.Pool.QueryRow(ctx, `
-			select exists (
-				select from pg_replication_slots s join pg_stat_replication r on r.pid = s.active_pid
-				where s.slot_name = $1 and r.state in ('catchup', 'streaming'))`, d.cfg.Slot).Scan(&reads)
-		if reads {
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("look for slot %s: %w", d.cfg.Slot, err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 func (d *dev) startTracing(ctx context.Context) error {

@@ -2,17 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/walpost/walpost/debezium"
-	"github.com/walpost/walpost/internal/config"
 	"github.com/walpost/walpost/internal/devstack/stack"
-	"github.com/walpost/walpost/internal/ops"
-	"github.com/walpost/walpost/relay/pgwal"
 )
 
 const (
@@ -21,9 +16,6 @@ const (
 
 	// realStopTimeout is stopTimeout with Debezium, whose stop is Kafka Connect's matter.
 	realStopTimeout = connectorStop + stopTimeout
-
-	// realRelayTimeout is relayTimeout with Debezium: a JVM begins slowly on a busy machine, and a killed dev's relay holds the slot for a while.
-	realRelayTimeout = 3 * time.Minute
 )
 
 // onRealStack reports whether dev runs on the servers of `stack`, which outlive it.
@@ -81,46 +73,4 @@ func (d *dev) runsOn() string {
 		_, relay, _ = strings.Cut(d.real.Server(stack.Connect).Version, " with ")
 	}
 	return fmt.Sprintf("Kafka %s, events by %s", d.real.Server(stack.Kafka).Version, relay)
-}
-
-// startPublisher starts who carries the events and returns when it reads the log. The relays take turns at one slot, which is how one hands over its
-// position to the other: Debezium is stopped before walpost's relay begins, and whenever dev ends.
-func (d *dev) startPublisher(ctx context.Context) error {
-	if d.cfg.Relay == "debezium" {
-		return d.phase("Debezium", func() error {
-			if err := pgwal.CreateSlot(ctx, walConfig(d.cfg)); err != nil && !errors.Is(err, pgwal.ErrSlotExists) {
-				return slotError(d.cfg, err)
-			}
-			d.startPart(ctx, "Debezium", runWhileDev)
-			return d.awaitRelay(ctx, realRelayTimeout)
-		})
-	}
-	if d.onRealStack() {
-		if err := d.phase("Debezium", func() error { return stopConnector(ctx, d.cfg) }); err != nil {
-			return err
-		}
-	}
-	d.startPart(ctx, "relay", runRelay)
-	return d.phase("relay", func() error { return d.awaitRelay(ctx, relayTimeout) })
-}
-
-// runWhileDev is runConnector with a connector that stops when dev does.
-func runWhileDev(ctx context.Context, cfg config.Config, o *ops.Ops) error {
-	err := runConnector(ctx, cfg, o)
-	return errors.Join(err, stopConnector(context.WithoutCancel(ctx), cfg))
-}
-
-// stopConnector makes the slot free. Where there is no connector, it is.
-func stopConnector(ctx context.Context, cfg config.Config) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, connectorStop, fmt.Errorf("not within %s", connectorStop))
-	defer cancel()
-	client, err := connectClient(cfg)
-	if err != nil {
-		return err
-	}
-	_, err = client.Stop(ctx, connectorName(cfg))
-	if errors.Is(err, debezium.ErrNotFound) {
-		return nil
-	}
-	return connectError(cfg, err)
 }

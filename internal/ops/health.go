@@ -125,6 +125,13 @@ func (h *Health) SetState(part, state string) {
 	h.changes++
 }
 
+// State is what a part does, as it said last; empty: it has said nothing.
+func (h *Health) State(part string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.states[part]
+}
+
 // Loop adds a loop that must call tick before each silence is over; a loop that hangs makes the process not alive. Call stop when the loop ends.
 func (h *Health) Loop(name string, silence time.Duration) (tick, stop func()) {
 	l := &loop{silence: silence, ticked: time.Now()}

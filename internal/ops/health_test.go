@@ -30,6 +30,9 @@ func TestAReportNamesEachDependencyThatFails(t *testing.T) {
 	if diff := cmp.Diff(want, h.Report(t.Context())); diff != "" {
 		t.Errorf("Report() (-want +got):\n%s", diff)
 	}
+	if relay, other := h.State("relay"), h.State("other"); relay != "standby" || other != "" {
+		t.Errorf("State() = %q, %q, want standby, and nothing of a part that has said nothing", relay, other)
+	}
 
 	h.Register("kafka", func(context.Context) error { return errors.New("connection refused") })
 	want.Status = ops.StatusError

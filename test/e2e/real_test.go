@@ -45,21 +45,43 @@ func TestEitherRelayCarriesARegistrationOnTheRealStack(t *testing.T) {
 		real.registerUnseen(t, api, fmt.Sprintf("unseen-%d@example.com", i))
 	}
 	// What came last is for whoever comes next.
-	start(t, "relay", "--database-url", real.database, "--kafka-brokers", real.kafka, "--ops-addr", "127.0.0.1:0")
+	foreign := start(t, "relay", "--database-url", real.database, "--kafka-brokers", real.kafka, "--ops-addr", "127.0.0.1:0")
 	real.check(t, 1+2*3)
+
+	real.refusesDev(t, "slot walpost is read by a walpost relay that is not this dev's")
+	foreign.interrupt(t, time.Minute)
+	run(t, "connector", "apply", "--connector", "foreign", "--connect-url", "http://"+real.connect, "--database-url", real.database)
+	real.refusesDev(t, `slot walpost is read by a session that calls itself "Debezium Streaming"`)
+}
+
+// refusesDev wants dev, with either relay, to end with the exit code of a conflict and to say why, and never to be ready.
+func (s realStack) refusesDev(t *testing.T, why string) {
+	t.Helper()
+	for _, relay := range []string{"walpost", "debezium"} {
+		dev := start(t, "dev", "--stack", "real", "--stack-dir", s.dir, "--relay", relay, "--data-dir", dataDir(t), "--addr", address(t),
+			"--console-addr", address(t), "--smtp-addr", address(t), "--ops-addr", address(t))
+		select {
+		case <-dev.exited:
+		case <-time.After(realTimeout):
+			t.Fatalf("dev --relay %s still runs after %v: %s", relay, realTimeout, dev.lastLines())
+		}
+		if code, said := dev.cmd.ProcessState.ExitCode(), dev.lastLines(); code != 5 || !strings.Contains(said, why) || len(dev.stdout) > 0 {
+			t.Errorf("dev --relay %s while another reads the slot: exit code %d, %q, %q, want 5, nothing, and that %s", relay, code, dev.stdout, said, why)
+		}
+	}
 }
 
 // realStack is what `stack up` has started.
 type realStack struct {
-	dir, database, kafka string
+	dir, database, kafka, connect string
 }
 
 func startRealStack(t *testing.T) realStack {
 	t.Helper()
-	s := realStack{dir: dataDir(t), kafka: kafkaAddress(t)}
+	s := realStack{dir: dataDir(t), kafka: kafkaAddress(t), connect: address(t)}
 	postgres := address(t)
 	s.database = "postgres://walpost@" + postgres + "/walpost?sslmode=disable"
-	up := []string{"stack", "up", "--stack-dir", s.dir, "--postgres-addr", postgres, "--kafka-addr", s.kafka, "--connect-addr", address(t)}
+	up := []string{"stack", "up", "--stack-dir", s.dir, "--postgres-addr", postgres, "--kafka-addr", s.kafka, "--connect-addr", s.connect}
 	t.Cleanup(func() { run(t, "stack", "down", "--stack-dir", s.dir) })
 	begin := time.Now()
 	run(t, up...)
