@@ -15,6 +15,9 @@ import (
 // ClientConfig.Settle. limit bounds that wait; 0 means a minute. Applying what runs already changes nothing; what failed is restarted, what
 // somebody paused or stopped is resumed.
 //
+// A connector goes on at its own position, and one that is not there yet at that of an earlier one of its name. Where another reader may have moved the
+// slot beyond that, call Create first, when it is not there, and Adopt.
+//
 // The error is a *RefusedError when Kafka Connect has something against the configuration, which then is not applied, and a *NotRunningError when
 // the connector fails or does not run in time; the configuration then stays applied.
 func (c *Client) Apply(ctx context.Context, want map[string]string, limit time.Duration) (Status, error) {
@@ -37,7 +40,7 @@ func (c *Client) Apply(ctx context.Context, want map[string]string, limit time.D
 	if err := c.call(ctx, http.MethodPut, connector(plan.Name)+"/config", want, nil); err != nil {
 		return Status{}, fmt.Errorf("apply connector %s: %w", plan.Name, err)
 	}
-	if before.Idle() { // only now, so that nothing begins with the old configuration
+	if before.Idle() || before.Unfinished { // only now, so that nothing begins with the old configuration
 		if err := c.resume(ctx, plan.Name); err != nil {
 			return Status{}, err
 		}

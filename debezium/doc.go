@@ -2,7 +2,7 @@
 // through the REST interface of Kafka Connect.
 //
 // It is not a general client of Kafka Connect and starts no process: Config makes the configuration of the one connector that an outbox needs, Client
-// plans, applies, explains, stops, resumes, restarts and deletes it. It speaks neither to PostgreSQL nor to Kafka and logs nothing.
+// plans, creates, applies, explains, stops, resumes, restarts and deletes it. It speaks neither to PostgreSQL nor to Kafka and logs nothing.
 //
 // The invariant: a configuration made here publishes the bytes of package record, or stops with an error. It never drops, replaces or reorders
 // an event silently; where Debezium's defaults would, the setting stands in connector.go with the reason. One difference no setting removes, seen in

@@ -15,6 +15,7 @@ var (
 	ErrConflict    = errors.New("workers of Kafka Connect are rebalancing") // it still was when the client gave up
 	ErrUnreachable = errors.New("no answer from Kafka Connect")             // nobody answers at its address, or not in time
 	ErrRefused     = errors.New("configuration refused by Kafka Connect")
+	ErrOutdated    = errors.New("workers of Kafka Connect are older than 3.7") // one that is asked suffices, or the one that leads them
 )
 
 // ResponseError is an answer of Kafka Connect that is no success. It matches ErrNotFound with status 404, and ErrConflict when the workers rebalance.
@@ -35,9 +36,10 @@ func (e *ResponseError) Is(target error) bool {
 	return e.Status == http.StatusNotFound && target == ErrNotFound || e.rebalancing() && target == ErrConflict
 }
 
-// rebalancing knows both of Kafka Connect's ways to say so: 409 to what changes something, and to what reads an uncaught exception.
+// rebalancing knows both of Kafka Connect's ways to say so: 409 to what changes something, and to what reads an uncaught exception. 409 is also its answer
+// to a second connector of a name, which no patience helps.
 func (e *ResponseError) rebalancing() bool {
-	return e.Status == http.StatusConflict || e.Status == http.StatusInternalServerError && strings.Contains(e.Message, "a rebalance is expected")
+	return e.Status == http.StatusConflict && !strings.HasSuffix(e.Message, "already exists") || e.Status == http.StatusInternalServerError && strings.Contains(e.Message, "a rebalance is expected")
 }
 
 // RefusedError lists the settings that Kafka Connect refuses. It matches ErrRefused.

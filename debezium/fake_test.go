@@ -25,10 +25,12 @@ type worker struct {
 	mu      sync.Mutex          // protects what follows
 	answers map[string][]answer // "GET /path" -> one after the other; the last stays
 	asked   []string            // requests other than GET
-	bodies  []string
+	sent    map[string]string   // the last body of each request
 }
 
-func newWorker(t *testing.T) *worker { return &worker{t: t, answers: map[string][]answer{}} }
+func newWorker(t *testing.T) *worker {
+	return &worker{t: t, answers: map[string][]answer{}, sent: map[string]string{}}
+}
 
 // on sets the answers to a request: pairs of status and body, the last of which stays.
 func (w *worker) on(request string, answers ...answer) *worker {
@@ -49,7 +51,7 @@ func (w *worker) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.bodies = append(w.bodies, string(body))
+	w.sent[request] = string(body)
 	next := w.answers[request]
 	if len(next) == 0 {
 		w.t.Errorf("the client asked %s, which this test does not expect", request)
@@ -61,6 +63,13 @@ func (w *worker) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: next[0].status, Body: io.NopCloser(strings.NewReader(next[0].body)), Header: http.Header{}, Request: req,
 	}, nil
+}
+
+// body is what was sent with the last request of a kind.
+func (w *worker) body(request string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sent[request]
 }
 
 // changed are the requests that change something, in order.
@@ -113,6 +122,9 @@ func state(connector, task, trace string) answer {
 // stopped is the status of connector outbox after a stop.
 var stopped = ok(object{"name": "outbox", "connector": object{"state": "STOPPED", "worker_id": "w:8083"}, "tasks": []object{}, "type": "source"})
 
+// noStatus is the status of connector outbox before its first.
+var noStatus = answer{http.StatusNotFound, `{"error_code":404,"message":"No status found for connector outbox"}`}
+
 // tasks are the configurations of the tasks of connector outbox.
 func tasks(configs ...map[string]string) answer {
 	list := []object{}
@@ -123,6 +135,7 @@ func tasks(configs ...map[string]string) answer {
 }
 
 const (
+	create     = "POST /connectors"
 	getConfig  = "GET /connectors/outbox/config"
 	putConfig  = "PUT /connectors/outbox/config"
 	getStatus  = "GET /connectors/outbox/status"

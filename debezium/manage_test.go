@@ -125,8 +125,7 @@ func TestStatusExplainsAFailedTask(t *testing.T) {
 
 func TestAConnectorBeforeItsFirstStatusIsUnassigned(t *testing.T) {
 	t.Parallel()
-	none := answer{http.StatusNotFound, `{"error_code":404,"message":"No status found for connector outbox"}`}
-	w := newWorker(t).on(getStatus, none).on(getConfig, ok(wanted()))
+	w := newWorker(t).on(getStatus, noStatus).on(getConfig, ok(wanted()))
 	got, err := w.client(debezium.ClientConfig{}).Status(t.Context(), "outbox")
 	if want := "connector UNASSIGNED\nno task yet"; err != nil || got.String() != want {
 		t.Errorf("Status(outbox) = %q, %v, want %q", got, err, want)

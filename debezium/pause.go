@@ -18,7 +18,7 @@ func (c *Client) Resume(ctx context.Context, name string, limit time.Duration) (
 	if err != nil {
 		return Status{}, err
 	}
-	config, err := c.config(ctx, name)
+	config, err := c.finish(ctx, name)
 	if err != nil {
 		return Status{}, fmt.Errorf("resume connector %s: %w", name, err)
 	}
@@ -30,7 +30,7 @@ func (c *Client) run(ctx context.Context, config map[string]string, before Statu
 	if before.Running() {
 		return before, nil
 	}
-	if before.Idle() {
+	if before.Idle() || before.Unfinished {
 		if err := c.resume(ctx, before.Name); err != nil {
 			return Status{}, err
 		}
@@ -62,6 +62,10 @@ func (c *Client) Stop(ctx context.Context, name string) (Status, error) {
 			return Status{}, err
 		}
 		if status.Connector.State == Stopped && len(status.Tasks) == 0 {
+			if status.Unfinished { // from now on somebody has stopped it
+				_, err = c.finish(ctx, name)
+				status.Unfinished = err != nil // without PostgreSQL no configuration is taken: then a watcher would still go on with it, nothing worse
+			}
 			return status, nil
 		}
 		if err := c.pause(ctx); err != nil {

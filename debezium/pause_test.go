@@ -19,7 +19,7 @@ func TestStopWaitsForTheTaskToBeGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		running, half := state("RUNNING", "RUNNING", ""), state("STOPPED", "RUNNING", "")
 		between := ok(object{"name": "outbox", "connector": object{"state": "RUNNING", "worker_id": "w:8083"}, "tasks": []object{}})
-		w := newWorker(t).on(stop, noContent).on(getStatus, running, between, half, stopped)
+		w := newWorker(t).on(stop, noContent).on(getConfig, ok(wanted())).on(getStatus, running, between, half, stopped)
 		start := time.Now()
 		got, err := w.client(debezium.ClientConfig{}).Stop(t.Context(), "outbox")
 		if err != nil || got.Connector.State != debezium.Stopped || len(got.Tasks) != 0 || !got.Idle() {
@@ -37,7 +37,7 @@ func TestStopWaitsForTheTaskToBeGone(t *testing.T) {
 func TestStopEndsWithItsCallerAndItsConnector(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorker(t).on(stop, noContent).on(getStatus, state("STOPPED", "RUNNING", ""))
+		w := newWorker(t).on(stop, noContent).on(getConfig, ok(wanted())).on(getStatus, state("STOPPED", "RUNNING", ""))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, err := w.client(debezium.ClientConfig{}).Stop(ctx, "outbox")

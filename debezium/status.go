@@ -43,6 +43,9 @@ type Status struct {
 	Name      string `json:"name"`
 	Connector Part   `json:"connector"`
 	Tasks     []Part `json:"tasks"`
+
+	// Unfinished says that Create has made it and nobody has let it go on since: it is STOPPED, or will be as soon as a worker has it, by nobody's wish.
+	Unfinished bool `json:"unfinished,omitempty"`
 }
 
 // Running reports whether the connector and at least one task run, and none does otherwise.
@@ -51,7 +54,7 @@ func (s Status) Running() bool {
 		!slices.ContainsFunc(s.Tasks, func(p Part) bool { return p.State != Running })
 }
 
-// Idle reports whether somebody paused or stopped the connector.
+// Idle reports whether the connector is paused or stopped: by somebody, unless it is Unfinished.
 func (s Status) Idle() bool { return s.Connector.State == Paused || s.Connector.State == Stopped }
 
 // Failed are the parts that failed.
@@ -81,6 +84,8 @@ func (s Status) String() string {
 		}
 	}
 	switch {
+	case s.Unfinished:
+		b.WriteString("  It was made, and has not been let go on since: run `walpost connector apply`\n")
 	case s.Idle():
 		b.WriteString("  Somebody paused or stopped it: run `walpost connector resume`\n")
 	case len(s.Tasks) == 0:
@@ -89,19 +94,21 @@ func (s Status) String() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// Status asks for a connector's state and explains what failed.
+// Status asks for a connector's state, explains what failed and says whose wish it is that it is stopped.
 func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	status, err := c.status(ctx, name)
 	if err != nil {
 		return Status{}, fmt.Errorf("status of connector %s: %w", name, err)
 	}
-	if len(status.Failed()) == 0 {
+	early := status.Connector.State == Stopped || status.Connector.State == Unassigned
+	if len(status.Failed()) == 0 && !early {
 		return status, nil
 	}
 	config, err := c.config(ctx, name)
 	if err != nil {
 		return Status{}, fmt.Errorf("status of connector %s: %w", name, err)
 	}
+	status.Unfinished = early && config[unfinished] != ""
 	return status.explained(config), nil
 }
 
@@ -182,7 +189,7 @@ type Remains struct {
 func (r Remains) String() string {
 	return fmt.Sprintf(`slot %[1]s of database %[2]s stays, and PostgreSQL keeps its log for it until another reader takes it or it is dropped: walpost slot drop --slot %[1]s
 publication %[3]s of database %[2]s stays
-the position of connector %[4]s stays in Kafka Connect, and a connector of this name goes on from there`, r.Slot, r.Database, r.Publication, r.Offsets)
+the position of connector %[4]s stays in Kafka Connect: walpost connector apply makes one that goes on from there, or from where another has read the slot since`, r.Slot, r.Database, r.Publication, r.Offsets)
 }
 
 // Delete removes a connector and says what it leaves behind: nothing in PostgreSQL is touched.

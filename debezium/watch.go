@@ -20,8 +20,9 @@ type WatchConfig struct {
 	// Healthy is how long a connector must have run for its next failure to begin a new row. Defaults to 10 min.
 	Healthy time.Duration
 
-	// Apply makes the connector that is to be watched, as Client.Apply does: it is called at first and whenever the connector is missing; until it succeeds, again after 1 s and then up to 30 s. A *NotRunningError counts as success:
-	// what was applied and failed is restarted. Defaults to nothing: a connector that is missing ends Watch.
+	// Apply makes the connector that is to be watched, as Client.Apply does: it is called at first and whenever the connector is missing or
+	// Status.Unfinished; until it succeeds, again after 1 s and then up to 30 s. A *NotRunningError counts as success: what was applied and failed is
+	// restarted. Defaults to nothing: a connector that is missing ends Watch.
 	Apply func(context.Context) error
 
 	// Resume calls Apply at first even for a connector that somebody paused or stopped. Defaults to leaving it alone until somebody else resumes it.
@@ -120,7 +121,7 @@ func (w *watch) look(ctx context.Context) (time.Duration, error) {
 	switch {
 	case missing && w.cfg.Apply == nil:
 		return 0, err
-	case missing, err == nil && w.cfg.Apply != nil && !w.applied && (w.cfg.Resume || !status.Idle()):
+	case missing, err == nil && w.cfg.Apply != nil && w.lacks(status):
 		return w.apply(ctx), nil
 	case err != nil:
 		return w.seen(WatchEvent{Step: WatchUnavailable, Err: err}), nil
@@ -137,6 +138,11 @@ func (w *watch) look(ctx context.Context) (time.Duration, error) {
 		return w.seen(WatchEvent{Step: WatchRunning, Status: status}), nil
 	}
 	return w.seen(WatchEvent{Step: WatchUnassigned, Status: status}), nil
+}
+
+// lacks reports whether a connector that is there is still to be applied.
+func (w *watch) lacks(status Status) bool {
+	return status.Unfinished || !w.applied && (w.cfg.Resume || !status.Idle())
 }
 
 // seen reports a step that differs from the last. An outage of Kafka Connect says nothing about the connector: neither how long it

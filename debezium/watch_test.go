@@ -235,6 +235,50 @@ func TestWatchApplies(t *testing.T) {
 	}
 }
 
+// Whoever made a connector and was interrupted before it was let go on has stopped nothing.
+func TestWatchGoesOnWithWhatWasMadeAndNotLetGoOn(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		states []answer // one a look
+		config answer
+		want   []string
+	}{
+		{"found at first", []answer{stopped, state("RUNNING", "RUNNING", "")}, ok(made()), []string{"0s applied", "0s running"}},
+		{
+			"left behind by an attempt of its own",
+			[]answer{notFound, stopped, state("RUNNING", "RUNNING", "")},
+			ok(made()),
+			[]string{"0s not_applied cut off, 1, again after 1s", "1s applied", "1s running"},
+		},
+		{"stopped by somebody meanwhile", []answer{notFound, stopped}, ok(wanted()), []string{"0s not_applied cut off, 1, again after 1s", "1s paused"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorker(t).on(getStatus, tc.states...).on(getConfig, tc.config)
+				missing := tc.states[0].status == 404
+				if missing {
+					w.on(getConfig, notFound, tc.config)
+				}
+				got, err := watchFor(t, w, time.Minute, debezium.WatchConfig{Apply: func(context.Context) error {
+					if missing {
+						missing = false
+						return errors.New("cut off")
+					}
+					return nil
+				}})
+				if err != nil {
+					t.Errorf("Watch(outbox) = %v, want nil at the end of its context", err)
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("Watch(outbox) reported (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 func TestWatchThatEndsWhileItAppliesReportsNoFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
