@@ -65,8 +65,9 @@ func newConnectorApplyCommand(p *program) *cobra.Command {
 		Use:   "apply",
 		Short: "Make the connector as the settings describe it, and wait until it runs",
 		Long: `Make the connector as the settings describe it, and wait until it runs. What runs as wanted is left alone, what failed is restarted, what was
-stopped is resumed. Nothing is applied while the publication or the slot is missing, since Debezium would make a slot that begins at the present
-and skip what was committed before; nor while another reader, such as ` + "`walpost relay`" + `, holds the slot.
+stopped is resumed. A connector that was stopped or deleted goes on at its own position, or where another reader has brought the slot since. Nothing is
+applied while the publication or the slot is missing, since Debezium would make a slot that begins at the present and skip what was committed before; nor
+while another reader, such as ` + "`walpost relay`" + `, holds the slot.
 Exit code 0: it runs, 1: refused, 3: applied, and it does not run, 4: there is no slot, 5: another reader holds the slot.`,
 		Example: `  walpost migrate up && walpost slot create && walpost connector apply
   walpost connector apply --raw --slot raw    # rows for walpost kafka-consumer --forward`,
@@ -98,6 +99,8 @@ type connectorPlan struct {
 func (p connectorPlan) String() string {
 	lines := []string{p.Plan.String()}
 	switch p.State {
+	case "":
+		lines = append(lines, "apply makes it STOPPED, compares what Kafka Connect may remember of an earlier one with the slot, and resumes it")
 	case debezium.Paused, debezium.Stopped:
 		lines = append(lines, fmt.Sprintf("it is %s, and apply resumes it", p.State))
 	case debezium.Failed:
@@ -158,7 +161,7 @@ func applyConnector(ctx context.Context, cfg config.Config) (status debezium.Sta
 	if err := awaitSlot(ctx, cfg, found); err != nil {
 		return status, notes, err
 	}
-	note, err := adopt(ctx, client, cfg, found)
+	note, err := placeConnector(ctx, client, cfg, found, wanted.config)
 	if err != nil {
 		return status, notes, connectError(cfg, err)
 	}

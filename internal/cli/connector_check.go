@@ -147,10 +147,30 @@ func awaitSlot(ctx context.Context, cfg config.Config, found foundConnector) err
 	}
 }
 
+// placeConnector sees to it that the connector will go on where its slot stands. One that is not there is made for that, and begins nothing: only of a
+// connector that exists does Kafka Connect say which position it remembers, an earlier one's of the same name as well. What is worth saying comes in a note.
+func placeConnector(ctx context.Context, client *debezium.Client, cfg config.Config, found foundConnector, want map[string]string) (note string, err error) {
+	if found.exists {
+		return adopt(ctx, client, cfg, found)
+	}
+	status, err := client.Create(ctx, want, cfg.Wait)
+	if errors.Is(err, debezium.ErrOutdated) {
+		return fmt.Sprintf("%v: what Kafka Connect may remember of an earlier connector is not compared with slot %s", err, cfg.Slot), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return adopt(ctx, client, cfg, foundConnector{exists: true, slot: cfg.Slot, status: status})
+}
+
 // adopt lets a stopped connector go on where another reader has left its slot, and says so in a note. With another slot than before, the position says
-// nothing about what was published through that.
+// nothing about what was published through that. One that has only been made had no slot before: it goes by the one that it is given.
 func adopt(ctx context.Context, client *debezium.Client, cfg config.Config, found foundConnector) (note string, err error) {
-	if found.status.Connector.State != debezium.Stopped || found.slot != cfg.Slot {
+	while := "stopped"
+	switch {
+	case found.status.Unfinished:
+		while = "gone"
+	case found.status.Connector.State != debezium.Stopped, found.slot != cfg.Slot:
 		return "", nil
 	}
 	slot, err := pgwal.ReadSlot(ctx, walConfig(cfg))
@@ -161,5 +181,6 @@ func adopt(ctx context.Context, client *debezium.Client, cfg config.Config, foun
 	if !adopted || err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("slot %s has been read by another up to %s while the connector was stopped: it goes on from there", slot.Name, slot.Confirmed), nil
+	return fmt.Sprintf("slot %s has been read by another up to %s, or made there, while the connector was %s: it goes on from there",
+		slot.Name, slot.Confirmed, while), nil
 }

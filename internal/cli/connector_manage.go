@@ -127,6 +127,7 @@ func newConnectorDeleteCommand(p *program) *cobra.Command {
 		Use:   "delete",
 		Short: "Delete the connector; its slot and its position stay",
 		Long: `Stop the connector, delete it from Kafka Connect, and say what it leaves behind: its slot, for which PostgreSQL goes on keeping its log, and its position.
+` + "`walpost connector apply`" + ` makes it again, and it goes on from that position, or from where another has read the slot since.
 It asks first; --yes answers. Exit code 0: it is gone, 4: there is none.`,
 		Example: "  walpost connector delete --yes",
 	}, func(ctx context.Context, client *debezium.Client, name string) error {

@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,6 +31,7 @@ type realConnect struct {
 	secrets string
 	kafka   *kafkatest.Cluster
 	events  int // committed
+	records int // published, when the last event came
 }
 
 func startRealConnect(t *testing.T) *realConnect {
@@ -87,10 +87,11 @@ func (r *realConnect) publishes() {
 	r.events++
 	for n := r.events; ; n++ { // an event that came twice, by a change of relays, is no new one
 		ids := make(map[string]bool)
-		for _, rec := range r.kafka.Records(r.t, "notif.user.registration", n, time.Minute) {
+		records := r.kafka.Records(r.t, "notif.user.registration", n, time.Minute)
+		for _, rec := range records {
 			ids[string(rec.Headers[0].Value)] = true
 		}
-		if len(ids) == r.events {
+		if r.records = len(records); len(ids) == r.events {
 			return
 		}
 	}
@@ -156,21 +157,54 @@ func TestTheConnectorOnRealKafkaConnect(t *testing.T) {
 	}
 	r.publishes()
 
-	t.Log("made anew behind a slot that another has read, it stops and says what to do")
+	t.Log("deleted and made again, it goes on at its own position")
 	r.run(2, []string{"--yes"}, "delete")
-	r.run(0, []string{"walpost slot drop --slot walpost"}, "delete", "--yes")
+	r.run(0, []string{"walpost slot drop --slot walpost", "goes on from there"}, "delete", "--yes")
+	r.repeatsNothing(func() {
+		if got := r.run(0, nil, "apply"); strings.Contains(got.stderr, "read by another") {
+			t.Errorf("connector apply = %s, want it to go on at its own position", got.stderr)
+		}
+	})
+
+	t.Log("deleted, and made again behind a slot that another has read, it goes on from there")
+	r.deletedWhileAnotherReads()
+	r.repeatsNothing(func() {
+		r.run(0, []string{"has been read by another up to", "while the connector was gone", "connector walpost runs"}, "apply")
+	})
+
+	t.Log("the same on workers that cannot compare: it stops and says what to do")
+	r.deletedWhileAnotherReads()
+	r.outdated().run(3, []string{"older than 3.7", "stands beyond the connector's position", "walpost connector stop"}, "apply")
+	r.run(3, []string{"FAILED"}, "status")
+	r.run(0, nil, "stop")
+	r.repeatsNothing(func() { r.run(0, []string{"has been read by another up to"}, "apply") })
+
+	t.Log("an apply that is cut off is finished by the watcher")
+	r.run(0, nil, "delete", "--yes")
+	r.cutOff().run(1, []string{"/offsets"}, "apply")
+	r.run(3, []string{"STOPPED", "run `walpost connector apply`"}, "status")
+	r.watch()
+}
+
+// deletedWhileAnotherReads leaves no connector, and its slot so far behind its position that the server has forgotten the log of that.
+func (r *realConnect) deletedWhileAnotherReads() {
+	r.t.Helper()
+	r.run(0, nil, "delete", "--yes")
 	for range 2 { // restart_lsn follows from one checkpoint to the next
 		r.exec(`checkpoint`)
 		r.relay(func() {})
 	}
-	r.run(3, []string{"stands beyond the connector's position", "walpost connector stop"}, "apply")
-	r.run(3, []string{"FAILED"}, "status")
-	r.run(0, nil, "stop")
-	r.run(0, []string{"has been read by another up to"}, "apply")
-	r.publishes()
-	r.run(0, nil, "delete", "--yes")
+}
 
-	r.watch()
+// repeatsNothing brings a connector to run, which then must publish the next event and none before that again.
+func (r *realConnect) repeatsNothing(apply func()) {
+	r.t.Helper()
+	before := r.records
+	apply()
+	r.publishes()
+	if twice := r.records - before - 1; twice != 0 {
+		r.t.Errorf("events that were published twice = %d, want none", twice)
+	}
 }
 
 // passwords are kept in a file of the workers.
@@ -209,53 +243,76 @@ func (r *realConnect) passwords() {
 
 // withoutPlugin is the same worker behind a proxy that asks it for a plugin it does not have.
 func (r *realConnect) withoutPlugin() *realConnect {
+	return r.through(strings.NewReplacer("io.debezium.connector.postgresql.PostgresConnector", "org.example.Nothing"), strings.NewReplacer())
+}
+
+// outdated is the same worker, asked for something that it does not know either instead of the initial state of a connector.
+func (r *realConnect) outdated() *realConnect {
+	return r.through(strings.NewReplacer("initial_state", "initial_stage"), strings.NewReplacer("initial_stage", "initial_state"))
+}
+
+// cutOff is the same worker, which is asked what only a POST may ask instead of for a position.
+func (r *realConnect) cutOff() *realConnect {
+	return r.through(strings.NewReplacer("/offsets", "/restart"), strings.NewReplacer())
+}
+
+// through is the same worker behind a proxy that changes requests and answers.
+func (r *realConnect) through(there, back *strings.Replacer) *realConnect {
 	r.t.Helper()
 	target, err := url.Parse(r.connect)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	const has, lacks = "io.debezium.connector.postgresql.PostgresConnector", "org.example.Nothing"
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(req *httputil.ProxyRequest) {
-		req.SetURL(target)
-		req.Out.URL.Path = strings.ReplaceAll(req.Out.URL.Path, has, lacks)
-		body, err := io.ReadAll(req.In.Body)
+	replaced := func(body io.ReadCloser, with *strings.Replacer) (io.ReadCloser, int64) {
+		text, err := io.ReadAll(body)
 		if err != nil {
 			r.t.Error(err)
 		}
-		body = bytes.ReplaceAll(body, []byte(has), []byte(lacks))
-		req.Out.Body, req.Out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	}})
+		changed := with.Replace(string(text))
+		return io.NopCloser(strings.NewReader(changed)), int64(len(changed))
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(req *httputil.ProxyRequest) {
+			req.SetURL(target)
+			req.Out.URL.Path = there.Replace(req.Out.URL.Path)
+			req.Out.Body, req.Out.ContentLength = replaced(req.In.Body, there)
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			resp.Body, resp.ContentLength = replaced(resp.Body, back)
+			resp.Header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+			return nil
+		},
+	})
 	r.t.Cleanup(proxy.Close)
-	without := *r
-	without.connect = proxy.URL
-	return &without
+	proxied := *r
+	proxied.connect = proxy.URL
+	return &proxied
 }
 
-// watch makes the connector as soon as there is a slot, and again when it is gone.
+// watch finishes the connector as soon as there is a slot, and makes it again when it is gone.
 func (r *realConnect) watch() {
 	r.t.Helper()
-	// Another name: the position of the first connector stays, and it would refuse a slot that is younger.
-	name := []string{"--connector", "second"}
 	ok(r.t, "slot", "drop", "--yes", "--database-url", r.url)
-	s := start(r.t, append([]string{
-		"connector", "watch", "--apply", "--connect-url", r.connect, "--database-url", r.url, "--ops-addr", "127.0.0.1:0", "--log-format", "json",
-	}, name...)...)
+	s := start(r.t, "connector", "watch", "--apply", "--connect-url", r.connect, "--database-url", r.url, "--ops-addr", "127.0.0.1:0", "--log-format", "json")
 	ops := s.addr(r.t, "ops")
 	s.says(r.t, "the connector cannot be applied yet")
 	until(r.t, ops, "/readyz", http.StatusServiceUnavailable, "there is no slot walpost")
 	ok(r.t, "slot", "create", "--skip-existing", "--database-url", r.url)
+	s.says(r.t, "or made there, while the connector was gone")
 	s.says(r.t, "the connector runs")
 	until(r.t, ops, "/readyz", http.StatusOK)
-	r.run(0, nil, "delete", append(name, "--yes")...)
+	r.publishes()
+	r.run(0, nil, "delete", "--yes")
 	s.says(r.t, "the connector is applied", 2)
 	s.says(r.t, "the connector runs", 2)
-	r.run(0, nil, "stop", name...)
+	r.publishes()
+	r.run(0, nil, "stop")
 	s.says(r.t, "somebody stopped the connector")
 	if code := s.drain(r.t); code != 0 {
 		r.t.Errorf("connector watch: exit code = %d, want 0: %s", code, s.stderr)
 	}
 	var status struct{ Connector struct{ State string } }
-	got := r.run(3, nil, "status", append(name, "--output", "json")...)
+	got := r.run(3, nil, "status", "--output", "json")
 	if err := json.Unmarshal([]byte(got.stdout), &status); err != nil || status.Connector.State != "STOPPED" {
 		r.t.Errorf("connector status after watch = %s, %v, want it left as it was", got.stdout, err)
 	}

@@ -20,7 +20,8 @@ func newConnectorWatchCommand(p *program) *cobra.Command {
 		Short: "Restart the connector whenever it fails, which Kafka Connect never does",
 		Long: `Restart the connector whenever it fails, with back-off, and report each step: Kafka Connect never does. With --apply the connector is made first,
 and again when it is missing; Kafka Connect, database and slot that are not there yet are waited for. A connector that somebody stopped is left
-alone. Its health is that of the connector. Exit code 4: there is no connector, and no --apply to make it.`,
+alone; one that an interrupted apply has made is let go on. Its health is that of the connector. Exit code 4: there is no connector, and no --apply
+to make it.`,
 		Example: "  walpost connector watch --apply --connect-url http://connect:8083 --database-url postgres://relay@db/orders",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
