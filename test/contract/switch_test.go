@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/walpost/walpost/debezium"
 	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/record"
 	"github.com/walpost/walpost/relay/pgwal"
@@ -41,31 +42,24 @@ func TestSwitchingBetweenTheRelaysUnderLoadKeepsEveryEvent(t *testing.T) {
 
 	connector := s.debezium(t, src)
 	reader.until(switchPhase)
-	if _, err := client.Stop(t.Context(), connector["name"]); err != nil {
-		t.Fatalf("Stop(%s) = %v, want no error", connector["name"], err)
+	var before, between, intoWalpost, intoDebezium int // repeats
+	for i, deleted := range []bool{false, true} {
+		before = reader.repeats
+		leaveSlot(t, client, connector["name"], deleted)
+		t.Run(fmt.Sprint("walpost ", i), func(t *testing.T) { // the end of the subtest is the end of the relay
+			runWalpost(t, s, src)
+			reader.until((2*i + 2) * switchPhase)
+		})
+		between = reader.repeats
+		takeSlot(t, client, src, connector, deleted)
+		reader.until((2*i + 3) * switchPhase)
+		intoWalpost, intoDebezium = max(intoWalpost, between-before), max(intoDebezium, reader.repeats-between)
 	}
-	t.Run("walpost", func(t *testing.T) { // the end of the subtest is the end of the relay
-		runWalpost(t, s, src)
-		reader.until(2 * switchPhase)
-	})
-	intoWalpost := reader.repeats
-	// walpost has moved the slot past the position that Kafka Connect remembers.
-	slot, err := pgwal.ReadSlot(t.Context(), pgwal.Config{URL: src.url, Slot: src.slot})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Adopt(t.Context(), connector["name"], slot.Confirmed); err != nil {
-		t.Fatalf("Adopt(%s, %v) = %v, want no error", connector["name"], slot.Confirmed, err)
-	}
-	if _, err := client.Apply(t.Context(), connector, 2*time.Minute); err != nil {
-		t.Fatalf("Apply(%s) = %v, want it to run again", connector["name"], err)
-	}
-	reader.until(3 * switchPhase)
 	written := load.stop()
 	reader.until(written)
 	// Whatever was to come besides has come before what is written now, once for each writer's partition.
 	reader.until(written + load.last())
-	intoDebezium := reader.repeats - intoWalpost
+	intoDebezium = max(intoDebezium, reader.repeats-between)
 
 	reader.check(t, written+switchWriters)
 	for switched, repeats := range map[string]int{"from Debezium to walpost": intoWalpost, "from walpost to Debezium": intoDebezium} {
@@ -73,8 +67,42 @@ func TestSwitchingBetweenTheRelaysUnderLoadKeepsEveryEvent(t *testing.T) {
 			t.Errorf("events published twice by the switch %s = %d, want at most %d", switched, repeats, mostRepeats)
 		}
 	}
-	fmt.Fprintf(os.Stdout, "counts: switch, %d events at %d/s over Debezium, walpost, Debezium: 0 lost, %d twice on the way into walpost, %d on the way back\n",
-		written, switchRate, intoWalpost, intoDebezium)
+	fmt.Fprintf(os.Stdout, "counts: switch, %d events at %d/s over Debezium, walpost, Debezium, walpost, Debezium made anew: 0 lost, "+
+		"at most %d twice on the way into walpost, %d on the way back\n", written, switchRate, intoWalpost, intoDebezium)
+}
+
+// leaveSlot ends the connector's reading, and the connector itself when it is to be deleted.
+func leaveSlot(t *testing.T, client *debezium.Client, name string, deleted bool) {
+	t.Helper()
+	if _, err := client.Stop(t.Context(), name); err != nil {
+		t.Fatalf("Stop(%s) = %v, want no error", name, err)
+	}
+	if !deleted {
+		return
+	}
+	if _, err := client.Delete(t.Context(), name); err != nil {
+		t.Fatalf("Delete(%s) = %v, want no error", name, err)
+	}
+}
+
+// takeSlot lets the connector go on, or one that is made anew. Walpost has moved the slot past the position that Kafka Connect remembers.
+func takeSlot(t *testing.T, client *debezium.Client, src source, connector map[string]string, deleted bool) {
+	t.Helper()
+	if deleted {
+		if _, err := client.Create(t.Context(), connector, 2*time.Minute); err != nil {
+			t.Fatalf("Create(%s) = %v, want no error", connector["name"], err)
+		}
+	}
+	slot, err := pgwal.ReadSlot(t.Context(), pgwal.Config{URL: src.url, Slot: src.slot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if adopted, err := client.Adopt(t.Context(), connector["name"], slot.Confirmed); !adopted || err != nil {
+		t.Fatalf("Adopt(%s, %v) = %t, %v, want the slot's position taken over", connector["name"], slot.Confirmed, adopted, err)
+	}
+	if _, err := client.Apply(t.Context(), connector, 2*time.Minute); err != nil {
+		t.Fatalf("Apply(%s) = %v, want it to run again", connector["name"], err)
+	}
 }
 
 // debezium makes a connector of the source run and returns its configuration.
