@@ -15,8 +15,14 @@ const (
 	PgRecvlogical   = "pg_recvlogical"
 )
 
-// Against are the names that may stand in a list of contestants.
+// Against are the names that may stand in a list of contestants: Debezium as it comes, as fast as it gets, and as `walpost connector apply` sets it, which is
+// what our users run; and the yardstick.
 func Against() []string { return []string{Debezium, DebeziumTuned, DebeziumApplied, PgRecvlogical} }
+
+// Carrying are those of Against that carry events to Kafka.
+func Carrying() []string {
+	return slices.DeleteFunc(Against(), func(name string) bool { return name == PgRecvlogical })
+}
 
 // WalpostWith is the name of walpost's relay in a delivery mode.
 func WalpostWith(delivery string) string { return "walpost-" + delivery }

@@ -15,7 +15,7 @@ type PathConfig struct {
 	Stack Stack
 
 	Deliveries []string      // of walpost's relay; required
-	Against    []string      // names of Against, without pg_recvlogical; default debezium, debezium-tuned
+	Against    []string      // names of Carrying; default all of them
 	Clients    int           // that register at once, each again as soon as it is answered; default 2
 	Duration   time.Duration // of a measurement; default 10 s
 	Repeats    int           // default 3
@@ -24,7 +24,7 @@ type PathConfig struct {
 
 func (c PathConfig) withDefaults() PathConfig {
 	if c.Against == nil {
-		c.Against = []string{Debezium, DebeziumTuned}
+		c.Against = Carrying()
 	}
 	c.Clients = cmp.Or(c.Clients, 2)
 	c.Duration = cmp.Or(c.Duration, 10*time.Second)

@@ -16,7 +16,7 @@ type RelayConfig struct {
 	Stack Stack
 
 	Deliveries []string      // of walpost's relay; required
-	Against    []string      // names of Against; default debezium, debezium-tuned, pg_recvlogical
+	Against    []string      // names of Against; default all of them
 	Rows       int           // of the backlog; default 300000
 	Rates      []int         // events a second at which latency is measured; default 100, 1000, 5000
 	Duration   time.Duration // of a measurement of latency; default 10 s
@@ -26,7 +26,7 @@ type RelayConfig struct {
 
 func (c RelayConfig) withDefaults() RelayConfig {
 	if c.Against == nil {
-		c.Against = []string{Debezium, DebeziumTuned, PgRecvlogical}
+		c.Against = Against()
 	}
 	if c.Rates == nil {
 		c.Rates = []int{100, 1000, 5000}

@@ -54,7 +54,7 @@ func newBenchRelayCommand(p *program) *cobra.Command {
 		Short: "Measure the relays: backlog, latency, processor time, memory, losses",
 		Long: `Measure the relays against each other: how fast each drains a backlog, how long an event takes at several rates, and what each takes of processor time and
 memory. Every event is accounted for by its id; one that is lost, or out of its key's order, fails the run. Contestants take turns, in another order each
-round. The results are written to --out, with a report and plots. With everything at its default it takes about 11 minutes on two cores.
+round. The results are written to --out, with a report and plots. With everything at its default it takes about a quarter of an hour on two cores.
 
 Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 		Example: "  walpost bench relay\n  walpost bench relay --rows 20000 --rates 1000 --repeats 1 --duration 5s   # a first look, in two minutes",
@@ -76,7 +76,7 @@ Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 			})
 		},
 	}
-	f.register(cmd, bench.Debezium, bench.DebeziumTuned, bench.PgRecvlogical)
+	f.register(cmd, bench.Against()...)
 	cmd.Flags().IntVar(&rows, "rows", 300_000, "one-row transactions of the backlog")
 	cmd.Flags().IntSliceVar(&rates, "rates", []int{100, 1000, 5000}, "events a second at which latency is measured")
 	return cmd
@@ -110,7 +110,7 @@ with a report and plots.`,
 			})
 		},
 	}
-	f.register(cmd, bench.Debezium, bench.DebeziumTuned)
+	f.register(cmd, bench.Carrying()...)
 	cmd.Flags().IntVar(&clients, "clients", 2, "clients that register at once")
 	return cmd
 }
