@@ -27,6 +27,9 @@ func Carrying() []string {
 // WalpostWith is the name of walpost's relay in a delivery mode.
 func WalpostWith(delivery string) string { return "walpost-" + delivery }
 
+// exactlyOnce is walpost's relay as it publishes each event once.
+const exactlyOnce = "walpost-exactly-once"
+
 // lane is what a contestant has to itself for one measurement.
 type lane struct {
 	name  string // unique in the run; letters, digits and -

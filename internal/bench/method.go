@@ -80,7 +80,7 @@ func othersText(r *RelayResults) string {
 }
 
 func (p *page) contestants(r *RelayResults, path *PathResults) {
-	for _, c := range contestantNames(r, path) {
+	for _, c := range ordered(contestantNames(r, path)) {
 		p.add("<details><summary>%s: %s</summary>\n", c.Label, c.What)
 		if len(c.Settings) > 0 {
 			p.add("```properties")

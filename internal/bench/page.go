@@ -59,6 +59,11 @@ func Report(dir string) (map[string][]byte, error) {
 	var p page
 	p.add("# Performance\n\n<!-- Made by `walpost bench report` from the measurements in performance/. Do not edit. -->\n")
 	if relay != nil {
+		var walks []PathSummary
+		if path != nil {
+			walks = path.Summaries()
+		}
+		p.add("%s\n", lead(*relay, relay.Summaries(), walks))
 		p.relay(*relay, files)
 	}
 	if path != nil {
@@ -96,10 +101,9 @@ func (p *page) plot(name, alt string, svg []byte, files map[string][]byte) {
 	p.add("![%s](%s/%s)\n", alt, Folder, name)
 }
 
-// relay writes the three sections about the relays.
+// relay writes the sections about the relays.
 func (p *page) relay(r RelayResults, files map[string][]byte) {
 	list := r.Summaries()
-	p.add("%s\n", lead(r, list))
 	p.add("## Draining a backlog\n")
 	p.plot("drain.svg", drainTitle(list), drainPlot(r), files)
 	p.table(DrainTable(r))
@@ -117,40 +121,6 @@ func (p *page) relay(r RelayResults, files map[string][]byte) {
 		r.About.Machine.Cores)
 }
 
-// lead says in a few lines what was found.
-func lead(r RelayResults, list []Summary) string {
-	var b strings.Builder
-	our := ours(list)
-	fmt.Fprintf(&b, "Measured on one machine with %d cores and everything on it: PostgreSQL %s, Kafka %s, Debezium %s. %s:\n",
-		r.About.Machine.Cores, r.About.Machine.PostgreSQL, r.About.Machine.Kafka, r.About.Machine.Debezium, our.Label)
-	for _, s := range list {
-		if s.ours() || s.Rate.Median == 0 || s.Name == PgRecvlogical {
-			continue
-		}
-		fmt.Fprintf(&b, "\n- against **%s**: a backlog drains at %s the rate", s.Label, times(our.Rate.Median/s.Rate.Median))
-		at := titleRate(r)
-		l, measured := s.at(at)
-		if o, too := our.at(at); measured && too {
-			fmt.Fprintf(&b, "; at %s events a second the median latency is %s instead of %s", count(at), ms(o.P50.Median), ms(l.P50.Median))
-		}
-		fmt.Fprintf(&b, "; %s instead of %s MiB of memory.", digits(our.PeakMiB.Median), digits(s.PeakMiB.Median))
-	}
-	fmt.Fprintf(&b, "\n\n%s", accounted(list))
-	return b.String()
-}
-
-// accounted says what became of the events of all measurements.
-func accounted(list []Summary) string {
-	lost, doubled := 0, 0
-	for _, s := range list {
-		lost, doubled = lost+s.Lost, doubled+s.Doubled
-	}
-	if lost+doubled == 0 {
-		return "Nobody lost or doubled an event while being measured."
-	}
-	return fmt.Sprintf("%s events were lost and %s doubled, by whom is in the tables.", count(lost), count(doubled))
-}
-
 // DrainTable has a line for each contestant; the first row is the heading.
 func DrainTable(r RelayResults) [][]string {
 	list := r.Summaries()
@@ -165,7 +135,7 @@ func DrainTable(r RelayResults) [][]string {
 		}
 		row := []string{
 			s.Label, count(int(s.Rate.Median)), count(int(s.Rate.Min)) + " – " + count(int(s.Rate.Max)), ratio(s.Rate.Median, base),
-			fmt.Sprintf("%.1f s", s.Start.Median), digits(s.Relay.Median), digits(s.Walsender.Median), digits(s.PeakMiB.Median),
+			seconds(s.Start.Median) + " s", digits(s.Relay.Median), digits(s.Walsender.Median), digits(s.PeakMiB.Median),
 			count(s.Lost), count(s.Doubled),
 		}
 		if s.Name == PgRecvlogical {
@@ -188,7 +158,7 @@ func LatencyTable(r RelayResults) [][]string {
 			}
 			rows = append(rows, []string{
 				count(at), s.Label, digits(l.P50.Median), digits(l.P90.Median), digits(l.P99.Median), digits(l.Max.Median),
-				digits(l.P50.Min) + " – " + digits(l.P50.Max), fmt.Sprintf("%.0f", 100*l.RelayCPU.Median), fmt.Sprintf("%.0f", 100*l.Walsender.Median),
+				digits(l.P50.Min) + " – " + digits(l.P50.Max), percent(l.RelayCPU.Median), percent(l.Walsender.Median),
 			})
 		}
 	}

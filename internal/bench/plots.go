@@ -31,7 +31,7 @@ func drainPlot(r RelayResults) []byte {
 	first := y
 	carried := slices.DeleteFunc(list, func(s Summary) bool { return s.Rate.N == 0 || s.Name == PgRecvlogical })
 	for _, s := range carried {
-		y = d.bar(y, s.Contestant, colour(r.Contestants, s.Name), s.Rate, x)
+		y = d.bar(y, s.Contestant, colour(s.Contestant), s.Rate, x)
 	}
 	if yardstick.Rate.N > 0 {
 		d.yardstick(x(yardstick.Rate.Median), top, y-rowHeight+barHeight+6, (left+right)/2, yardstick)
@@ -120,7 +120,7 @@ func latencyPlot(r RelayResults) []byte {
 		}
 		for _, s := range list {
 			if l, ok := s.at(at); ok {
-				d.delay(y, s.Contestant, colour(r.Contestants, s.Name), l, x, right)
+				d.delay(y, s.Contestant, colour(s.Contestant), l, x, right)
 				y += latencyRow
 			}
 		}
@@ -182,7 +182,7 @@ func costPlot(r RelayResults) []byte {
 		if s.Rate.N == 0 || s.Name == PgRecvlogical {
 			continue
 		}
-		class := colour(r.Contestants, s.Name)
+		class := colour(s.Contestant)
 		d.name(y, s.Contestant)
 		own, server := s.Relay.Median/max(time, 1)*240, s.Walsender.Median/max(time, 1)*240
 		d.rect(left, y, own, barHeight, 4, class)

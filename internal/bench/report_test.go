@@ -45,24 +45,26 @@ func relayResults() bench.RelayResults {
 		About: about, Rows: 300_000, Rates: []int{100, 1000, 5000}, Seconds: 10, Repeats: 3,
 		Contestants: []bench.Contestant{
 			{Name: "walpost-at-least-once", Label: "walpost, at least once", What: "`walpost relay`"},
+			{Name: "walpost-exactly-once", Label: "walpost, exactly once", What: "`walpost relay`"},
 			{Name: bench.Debezium, Label: "Debezium, default", What: "its own defaults", Settings: map[string]string{"poll.interval.ms": "500"}},
 			{Name: bench.DebeziumTuned, Label: "Debezium, tuned", What: "poll 10 ms", Settings: map[string]string{"poll.interval.ms": "10"}},
+			{Name: bench.DebeziumApplied, Label: "Debezium, as applied", What: "poll 50 ms", Settings: map[string]string{"poll.interval.ms": "50"}},
 			{Name: bench.PgRecvlogical, Label: "pg_recvlogical", What: "the yardstick"},
 		},
 	}
 	for round := 1; round <= 3; round++ {
 		for i, c := range r.Contestants {
-			speed := []float64{61_000, 17_900, 31_000, 36_400}[i] * (1 + 0.06*float64(round-2))
+			speed := []float64{61_000, 44_000, 17_900, 31_000, 46_000, 36_400}[i] * (1 + 0.06*float64(round-2))
 			r.Drains = append(r.Drains, bench.Drain{
-				Contestant: c.Name, Round: round, Count: bench.Count{Written: 300_000, Seen: 300_000}, Start: []float64{0.1, 1.2, 1.3, 0}[i],
+				Contestant: c.Name, Round: round, Count: bench.Count{Written: 300_000, Seen: 300_000}, Start: []float64{0.1, 1.2, 1.2, 1.3, 1.1, 0}[i],
 				Rows: 298_000, Seconds: 298_000 / speed, Rate: speed,
-				Use: use([]float64{1.6, 15.8, 9.9, 2.4}[i], []float64{2.1, 3.2, 3.1, 3}[i], []float64{48, 1100, 830, 4}[i]),
+				Use: use([]float64{1.6, 1.9, 15.8, 9.9, 12, 2.4}[i], []float64{2.1, 2.6, 3.2, 3.1, 3.1, 3}[i], []float64{48, 71, 1100, 830, 840, 4}[i]),
 			})
 			if c.Name == bench.PgRecvlogical {
 				continue
 			}
 			for j, rate := range r.Rates {
-				median := [][]float64{{0.9, 1.2, 2.4}, {255, 308, 420}, {8.1, 8.9, 21}}[i][j] * (1 + 0.1*float64(round-2))
+				median := [][]float64{{0.9, 1.2, 2.4}, {2.4, 8.9, 34}, {255, 308, 420}, {8.1, 8.9, 21}, {28, 30, 41}}[i][j] * (1 + 0.1*float64(round-2))
 				behind := 0
 				if c.Name == bench.Debezium && rate == 5000 {
 					behind = 9000
@@ -86,10 +88,10 @@ func use(relay, walsender, peak float64) []bench.Use {
 }
 
 func pathResults() bench.PathResults {
-	r := bench.PathResults{About: about, Clients: 2, Seconds: 10, Repeats: 1, Contestants: relayResults().Contestants[:3]}
+	r := bench.PathResults{About: about, Clients: 2, Seconds: 10, Repeats: 1, Contestants: relayResults().Contestants[:4]}
 	r.About.Command = "walpost bench path --out docs"
 	for i, c := range r.Contestants {
-		publish := []float64{2.4, 290, 14}[i]
+		publish := []float64{2.4, 21, 290, 14}[i]
 		r.Paths = append(r.Paths, bench.Path{
 			Contestant: c.Name, Round: 1, Registrations: 480, Mails: 480, Rate: 48,
 			Hops: map[string]bench.Curve{

@@ -127,7 +127,7 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	for got, want := range map[string]string{
 		count(7): "7", count(1000): "1,000", count(1234567): "1,234,567", count(-1000): "-1,000",
 		ms(0.234): "0.23 ms", ms(4.56): "4.6 ms", ms(123.4): "123 ms", ms(1234): "1,234 ms", ms(math.NaN()): "– ms",
-		rate(9876): "9,876", rate(52345): "52.3k", times(2.94): "2.9×", times(41): "41×",
+		rate(9876): "9,876", rate(52345): "52.3k", times(2.94): "2.9×", times(41): "41×", times(0.957): "0.96×",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

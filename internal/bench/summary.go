@@ -28,10 +28,10 @@ type LatencySummary struct {
 	RelayCPU, Walsender Spread // shares of one core
 }
 
-// Summaries are in the order of the contestants, for those that were measured.
+// Summaries are of the contestants in the order of the page.
 func (r RelayResults) Summaries() []Summary {
 	var list []Summary
-	for _, c := range r.Contestants {
+	for _, c := range ordered(r.Contestants) {
 		s := Summary{Contestant: c}
 		s.drains(r.Drains)
 		for _, at := range r.Rates {
@@ -136,6 +136,23 @@ func (s Summary) at(rate int) (LatencySummary, bool) {
 
 func (c Contestant) ours() bool { return strings.HasPrefix(c.Name, "walpost-") }
 
+func (c Contestant) debezium() bool { return strings.HasPrefix(c.Name, Debezium) }
+
+// ordered is the order of the page: walpost, and of its deliveries the one first that doubles nothing; then the others as they were measured.
+func ordered(list []Contestant) []Contestant {
+	rank := func(c Contestant) int {
+		switch {
+		case c.Name == exactlyOnce:
+			return 0
+		case c.ours():
+			return 1
+		default:
+			return 2
+		}
+	}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b Contestant) int { return rank(a) - rank(b) })
+}
+
 // named finds a summary; the zero Summary when there is none.
 func named(list []Summary, name string) Summary {
 	for _, s := range list {
@@ -146,14 +163,14 @@ func named(list []Summary, name string) Summary {
 	return Summary{}
 }
 
-// ours is the first of walpost's modes.
-func ours(list []Summary) Summary {
+// walked finds the summary of the whole way with a contestant; the zero PathSummary when there is none.
+func walked(list []PathSummary, name string) PathSummary {
 	for _, s := range list {
-		if s.ours() {
+		if s.Name == name {
 			return s
 		}
 	}
-	return Summary{}
+	return PathSummary{}
 }
 
 // PathSummary is what all measurements of the whole way with one contestant say together.
@@ -167,10 +184,10 @@ type PathSummary struct {
 	Lost, Doubled int
 }
 
-// Summaries are in the order of the contestants.
+// Summaries are of the contestants in the order of the page.
 func (r PathResults) Summaries() []PathSummary {
 	var list []PathSummary
-	for _, c := range r.Contestants {
+	for _, c := range ordered(r.Contestants) {
 		s := PathSummary{Contestant: c, Hops: make(map[string]Spread)}
 		var rates, p99 []float64
 		medians := make(map[string][]float64)

@@ -126,22 +126,17 @@ func wrap(text string, limit, perLetter float64) []string {
 }
 
 // colour is the class of a contestant, the same in every plot.
-func colour(list []Contestant, name string) string {
-	modes := 0
-	for _, c := range list {
-		if c.Name == name && c.ours() {
-			return "w" + strconv.Itoa(min(modes, 1))
-		}
-		if c.ours() {
-			modes++
-		}
-	}
-	switch name {
-	case Debezium:
+func colour(c Contestant) string {
+	switch {
+	case c.Name == exactlyOnce:
+		return "w0"
+	case c.ours():
+		return "w1"
+	case c.Name == Debezium:
 		return "d0"
-	case DebeziumTuned:
+	case c.Name == DebeziumTuned:
 		return "d1"
-	case DebeziumApplied:
+	case c.Name == DebeziumApplied:
 		return "d2"
 	default:
 		return "y0"

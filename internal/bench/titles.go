@@ -7,18 +7,58 @@ import (
 
 // The titles say what a plot shows, whoever wins: each is made of the figures and of nothing else.
 
-func drainTitle(list []Summary) string {
-	our := ours(list)
-	if our.Rate.N == 0 {
-		return "Draining a backlog"
-	}
-	title := fmt.Sprintf("Backlog: walpost %s events/s", rate(our.Rate.Median))
-	return title + against(list, func(s Summary) string {
-		if s.Rate.N == 0 {
-			return ""
+// figure is what a title tells of a contestant; without text it is left out.
+type figure struct {
+	Contestant
+	text string
+}
+
+// titled lists the figures of walpost's deliveries and then those of the Debeziums, each by its own name.
+func titled(what string, figures []figure) string {
+	var ours, theirs []string
+	for _, f := range figures {
+		switch {
+		case f.text == "":
+		case f.ours():
+			ours = append(ours, f.variant()+" "+f.text)
+		case f.debezium():
+			theirs = append(theirs, f.variant()+" "+f.text)
 		}
-		return theirName(s.Name) + " " + rate(s.Rate.Median)
-	})
+	}
+	var groups []string
+	if len(ours) > 0 {
+		groups = append(groups, "walpost "+strings.Join(ours, ", "))
+	}
+	if len(theirs) > 0 {
+		groups = append(groups, "Debezium "+strings.Join(theirs, ", "))
+	}
+	if len(groups) == 0 {
+		return what
+	}
+	return what + ": " + strings.Join(groups, "; ")
+}
+
+// variant tells a contestant from others of its kind.
+func (c Contestant) variant() string {
+	switch c.Name {
+	case Debezium:
+		return "default"
+	case DebeziumTuned:
+		return "tuned"
+	case DebeziumApplied:
+		return "as applied"
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(c.Name, "walpost-"), "-", " ")
+}
+
+func drainTitle(list []Summary) string {
+	var figures []figure
+	for _, s := range list {
+		if s.Rate.N > 0 {
+			figures = append(figures, figure{s.Contestant, rate(s.Rate.Median)})
+		}
+	}
+	return titled("Backlog, events/s", figures)
 }
 
 // titleRate is the rate that a title tells of: the middle one.
@@ -30,75 +70,31 @@ func titleRate(r RelayResults) int {
 }
 
 func latencyTitle(r RelayResults, list []Summary) string {
-	at := titleRate(r)
-	our, ok := ours(list).at(at)
-	if !ok {
-		return "Latency"
-	}
-	title := fmt.Sprintf("At %s events/s: walpost %s", count(at), ms(our.P50.Median))
-	return title + against(list, func(s Summary) string {
-		l, ok := s.at(at)
-		if !ok {
-			return ""
+	var figures []figure
+	for _, s := range list {
+		if l, ok := s.at(titleRate(r)); ok {
+			figures = append(figures, figure{s.Contestant, ms(l.P50.Median)})
 		}
-		return theirName(s.Name) + " " + ms(l.P50.Median)
-	})
+	}
+	return titled("Median at "+count(titleRate(r))+" events/s", figures)
 }
 
 func costTitle(list []Summary) string {
-	our := ours(list)
-	if our.Rate.N == 0 {
-		return "What it costs"
-	}
-	title := fmt.Sprintf("Cost: walpost %s µs an event, %s MiB", digits(our.Relay.Median+our.Walsender.Median), digits(our.PeakMiB.Median))
-	return title + against(list, func(s Summary) string {
-		if s.Rate.N == 0 {
-			return ""
+	var figures []figure
+	for _, s := range list {
+		if s.Rate.N > 0 {
+			figures = append(figures, figure{s.Contestant, fmt.Sprintf("%s µs and %s MiB", digits(s.Relay.Median+s.Walsender.Median), digits(s.PeakMiB.Median))})
 		}
-		return fmt.Sprintf("%s %s µs, %s MiB", theirName(s.Name), digits(s.Relay.Median+s.Walsender.Median), digits(s.PeakMiB.Median))
-	})
+	}
+	return titled("Cost of an event, and memory", figures)
 }
 
 func pathTitle(list []PathSummary) string {
-	var parts []string
+	var figures []figure
 	for _, s := range list {
 		if s.Rate.N > 0 {
-			name := theirName(s.Name)
-			if s.ours() {
-				name = "walpost"
-			}
-			parts = append(parts, fmt.Sprintf("%s %s", name, ms(s.Hops[HopAll].Median)))
+			figures = append(figures, figure{s.Contestant, ms(s.Hops[HopAll].Median)})
 		}
 	}
-	return "Request to mail: " + strings.Join(parts, "; ")
-}
-
-// against lists what the others have to say.
-func against(list []Summary, say func(Summary) string) string {
-	var parts []string
-	for _, s := range list {
-		if s.ours() || s.Name == PgRecvlogical {
-			continue
-		}
-		if text := say(s); text != "" {
-			parts = append(parts, text)
-		}
-	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return "; " + strings.Join(parts, "; ")
-}
-
-func theirName(name string) string {
-	switch name {
-	case Debezium:
-		return "Debezium"
-	case DebeziumTuned:
-		return "tuned"
-	case DebeziumApplied:
-		return "as applied"
-	default:
-		return strings.ReplaceAll(name, "-", " ")
-	}
+	return titled("Request to mail", figures)
 }

@@ -32,6 +32,12 @@ func digits(value float64) string {
 	}
 }
 
+// seconds writes them with a tenth.
+func seconds(value float64) string { return strconv.FormatFloat(value, 'f', 1, 64) }
+
+// percent writes a share in hundredths.
+func percent(share float64) string { return fmt.Sprintf("%.0f", 100*share) }
+
 // rate writes events a second; from ten thousand on in thousands.
 func rate(value float64) string {
 	if value >= 10_000 {
@@ -40,10 +46,14 @@ func rate(value float64) string {
 	return count(int(math.Round(value)))
 }
 
-// times writes a ratio.
+// times writes a ratio, and one below 1 so that it is not taken for 1.
 func times(ratio float64) string {
-	if ratio >= 10 {
+	switch {
+	case ratio >= 10:
 		return fmt.Sprintf("%.0f×", ratio)
+	case ratio < 1:
+		return fmt.Sprintf("%.2f×", ratio)
+	default:
+		return fmt.Sprintf("%.1f×", ratio)
 	}
-	return fmt.Sprintf("%.1f×", ratio)
 }
