@@ -8,7 +8,7 @@ import (
 
 func TestWithoutNamesEveryContestantIsMeasured(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff([]string{Debezium, DebeziumTuned, DebeziumApplied, PgRecvlogical}, RelayConfig{}.withDefaults().Against); diff != "" {
+	if diff := cmp.Diff([]string{Debezium, DebeziumTuned, DebeziumApplied, PgRecvlogical, WalpostRead}, RelayConfig{}.withDefaults().Against); diff != "" {
 		t.Errorf("RelayConfig{}.Against (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{Debezium, DebeziumTuned, DebeziumApplied}, PathConfig{}.withDefaults().Against); diff != "" {

@@ -12,17 +12,22 @@ const (
 	Debezium        = "debezium"
 	DebeziumTuned   = "debezium-tuned"
 	DebeziumApplied = "debezium-applied"
-	PgRecvlogical   = "pg_recvlogical"
+	PgRecvlogical   = "pg_recvlogical" // reads and carries nothing
+	WalpostRead     = "walpost-read"   // the same by walpost's source
 )
 
 // Against are the names that may stand in a list of contestants: Debezium as it comes, as fast as it gets, and as `walpost connector apply` sets it, which is
-// what our users run; and the yardstick.
-func Against() []string { return []string{Debezium, DebeziumTuned, DebeziumApplied, PgRecvlogical} }
+// what our users run; and those that only read.
+func Against() []string {
+	return []string{Debezium, DebeziumTuned, DebeziumApplied, PgRecvlogical, WalpostRead}
+}
 
 // Carrying are those of Against that carry events to Kafka.
 func Carrying() []string {
-	return slices.DeleteFunc(Against(), func(name string) bool { return name == PgRecvlogical })
+	return slices.DeleteFunc(Against(), onlyReads)
 }
+
+func onlyReads(name string) bool { return name == PgRecvlogical || name == WalpostRead }
 
 // WalpostWith is the name of walpost's relay in a delivery mode.
 func WalpostWith(delivery string) string { return "walpost-" + delivery }
@@ -58,15 +63,15 @@ type carrier interface {
 // needsWorker is a contestant that runs on a Kafka Connect worker, which is started for it alone.
 type needsWorker interface{ worker() string }
 
-// contestants makes those with the names, walpost in each delivery mode first.
+// contestants makes those with the names that carry events, walpost in each delivery mode first.
 func contestants(deliveries, against []string) ([]contestant, error) {
 	var list []contestant
 	for _, delivery := range deliveries {
 		list = append(list, walpost{delivery})
 	}
 	for _, name := range against {
-		if name == PgRecvlogical {
-			continue // carries nothing: see recvlogical
+		if onlyReads(name) {
+			continue // see reader
 		}
 		variant, known := debeziumVariants()[name]
 		if !known {

@@ -79,33 +79,6 @@ func timed(t *tally, start time.Time) (toFirst float64, rows int, seconds float6
 	return round(t.first.Sub(start).Seconds(), 3), rows, max(round(t.latest.Sub(began).Seconds(), 4), 0.0001)
 }
 
-// drainTo has PostgreSQL's own reader read the whole backlog once. It is timed from its start, which takes some 20 ms, and counts nothing.
-func (w *world) drainTo(ctx context.Context, r recvlogical, b backlog, name string) (d Drain, err error) {
-	l, err := b.lane(ctx, w, name)
-	if err != nil {
-		return Drain{}, err
-	}
-	defer func() {
-		if ctx.Err() == nil {
-			err = errors.Join(err, w.dropSlot(ctx, l.slot))
-		}
-	}()
-	m := newMeter()
-	w.watchServers(m, l.slot)
-	stop := m.start(ctx)
-	defer stop()
-	from := m.mark(ctx)
-	took, cpu, err := r.read(ctx, w, l.slot, b.until)
-	if err != nil {
-		return Drain{}, err
-	}
-	use := append([]Use{{Process: ProcessRelay, CPUSeconds: round(cpu.Seconds(), 3)}}, m.between(from, m.mark(ctx))...)
-	return Drain{
-		Contestant: PgRecvlogical, Count: Count{Written: b.rows}, Rows: b.rows, Seconds: round(took.Seconds(), 4),
-		Rate: round(float64(b.rows)/took.Seconds(), 0), Use: use,
-	}, nil
-}
-
 // run is a contestant at work on its lane, watched by consumer and meter.
 type run struct {
 	world     *world

@@ -26,7 +26,8 @@ func (p *page) relayMethod(r RelayResults) {
 - **Taking turns**: %d rounds in rotating order after a first one that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.
 - **Drain**: %s one-row transactions, payloads of %d bytes of which half does not compress, are written once; each drain reads them from its own copy of one
   slot. Timed from the consumer's first fetch to the last event, without the events of that fetch, and so without the start, which has its own column.
-  pg_recvlogical is timed from its start to its end and writes to /dev/null.
+- **Reading alone**: the same backlog, each from a copy of the slot, timed from the start of the reader's process to its end. pg_recvlogical writes to /dev/null and
+  decodes nothing; walpost makes a record of each event, throws it away and confirms it.
 - **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
   runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
 - **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of

@@ -107,6 +107,7 @@ func (p *page) relay(r RelayResults, files map[string][]byte) {
 	p.add("## Draining a backlog\n")
 	p.plot("drain.svg", drainTitle(list), drainPlot(r), files)
 	p.table(DrainTable(r))
+	p.reading(r, list)
 	if len(r.Latencies) > 0 {
 		p.add("## Latency\n")
 		p.plot("latency.svg", latencyTitle(r, list), latencyPlot(r), files)
@@ -121,27 +122,24 @@ func (p *page) relay(r RelayResults, files map[string][]byte) {
 		r.About.Machine.Cores)
 }
 
-// DrainTable has a line for each contestant; the first row is the heading.
+// DrainTable has a line for each contestant that carries events; the first row is the heading.
 func DrainTable(r RelayResults) [][]string {
 	list := r.Summaries()
 	base := named(list, Debezium).Rate.Median
+	yardstick := named(list, PgRecvlogical).Rate.Median
 	rows := [][]string{{
-		"contestant", "events/s, median", "lowest – highest", "to Debezium's default", "start to first event", "relay µs an event", "walsender µs an event",
+		"contestant", "events/s, median", "lowest – highest", "to Debezium's default", "to pg_recvlogical", "start to first event", "relay µs an event", "walsender µs an event",
 		"relay MiB", "lost", "doubled",
 	}}
 	for _, s := range list {
-		if s.Rate.N == 0 {
+		if s.Rate.N == 0 || !s.carries() {
 			continue
 		}
-		row := []string{
-			s.Label, count(int(s.Rate.Median)), count(int(s.Rate.Min)) + " – " + count(int(s.Rate.Max)), ratio(s.Rate.Median, base),
+		rows = append(rows, []string{
+			s.Label, count(int(s.Rate.Median)), between(s.Rate), ratio(s.Rate.Median, base), ratio(s.Rate.Median, yardstick),
 			seconds(s.Start.Median) + " s", digits(s.Relay.Median), digits(s.Walsender.Median), digits(s.PeakMiB.Median),
 			count(s.Lost), count(s.Doubled),
-		}
-		if s.Name == PgRecvlogical {
-			row[4], row[7], row[8], row[9] = "–", "–", "–", "–"
-		}
-		rows = append(rows, row)
+		})
 	}
 	return rows
 }

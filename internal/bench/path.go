@@ -33,9 +33,10 @@ func (c PathConfig) withDefaults() PathConfig {
 }
 
 func (c PathConfig) validate() error {
+	reads := slices.IndexFunc(c.Against, onlyReads)
 	switch {
-	case slices.Contains(c.Against, PgRecvlogical):
-		return errors.New("pg_recvlogical carries nothing: it has no whole way to measure")
+	case reads >= 0:
+		return fmt.Errorf("%s carries nothing: it has no whole way to measure", c.Against[reads])
 	case c.Clients < 1:
 		return fmt.Errorf("%d clients: want at least 1", c.Clients)
 	}

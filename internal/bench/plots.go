@@ -18,18 +18,18 @@ func drainPlot(r RelayResults) []byte {
 	d, y := draw(drainTitle(list), fmt.Sprintf("Events a second from a backlog of %s, commit log to consumer. Bar: median of %d; line: lowest to highest.",
 		count(r.Rows), r.Repeats))
 	left, right := float64(margin+nameWidth), float64(plotWidth-margin-166)
-	most := 0.0
-	for _, s := range list {
+	yardstick := named(list, PgRecvlogical)
+	most := yardstick.Rate.Max
+	carried := slices.DeleteFunc(list, func(s Summary) bool { return s.Rate.N == 0 || !s.carries() })
+	for _, s := range carried {
 		most = max(most, s.Rate.Max)
 	}
 	x := func(v float64) float64 { return left + v/max(most, 1)*(right-left) }
-	yardstick := named(list, PgRecvlogical)
 	top := y
 	if yardstick.Rate.N > 0 {
 		y += 22
 	}
 	first := y
-	carried := slices.DeleteFunc(list, func(s Summary) bool { return s.Rate.N == 0 || s.Name == PgRecvlogical })
 	for _, s := range carried {
 		y = d.bar(y, s.Contestant, colour(s.Contestant), s.Rate, x)
 	}
@@ -179,7 +179,7 @@ func costPlot(r RelayResults) []byte {
 	d.text(middle, y+4, "head", "", "Memory")
 	y += 18
 	for _, s := range list {
-		if s.Rate.N == 0 || s.Name == PgRecvlogical {
+		if s.Rate.N == 0 || !s.carries() {
 			continue
 		}
 		class := colour(s.Contestant)

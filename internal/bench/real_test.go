@@ -22,7 +22,7 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 	defer cancel()
 	rows, rates := 2000, []int{100}
 	results, err := bench.RunRelay(ctx, bench.RelayConfig{
-		Stack: stack, Deliveries: []string{"at-least-once"}, Against: []string{bench.Debezium, bench.PgRecvlogical},
+		Stack: stack, Deliveries: []string{"at-least-once"}, Against: []string{bench.Debezium, bench.PgRecvlogical, bench.WalpostRead},
 		Rows: rows, Rates: rates, Duration: 2 * time.Second, Repeats: 1, Command: "test",
 	})
 	if err != nil {
@@ -37,9 +37,12 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 		if d.Seconds <= 0 || d.Rate <= 0 {
 			t.Errorf("drain of %s: %v s, %v events/s, want both above 0", d.Contestant, d.Seconds, d.Rate)
 		}
+		if i := slices.IndexFunc(d.Use, func(u bench.Use) bool { return u.Process == bench.ProcessRelay }); i < 0 || d.Use[i].PeakMiB < 1 || d.Use[i].CPUSeconds <= 0 {
+			t.Errorf("drain of %s: use of its process is not measured: %+v", d.Contestant, d.Use)
+		}
 	}
 	slices.Sort(drained)
-	if want := []string{bench.Debezium, bench.PgRecvlogical, bench.WalpostWith("at-least-once")}; !slices.Equal(drained, want) {
+	if want := []string{bench.Debezium, bench.PgRecvlogical, bench.WalpostWith("at-least-once"), bench.WalpostRead}; !slices.Equal(drained, want) {
 		t.Errorf("drained = %v, want %v", drained, want)
 	}
 	for _, l := range results.Latencies {

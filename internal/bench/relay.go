@@ -64,8 +64,10 @@ func (c RelayConfig) Estimate() time.Duration {
 	c = c.withDefaults()
 	drainers := len(c.Deliveries) + len(c.Against)
 	carriers := drainers
-	if slices.Contains(c.Against, PgRecvlogical) {
-		carriers--
+	for _, name := range c.Against {
+		if onlyReads(name) {
+			carriers--
+		}
 	}
 	drain := time.Duration(drainers*(c.Repeats+1)) * (4*time.Second + time.Duration(c.Rows)*35*time.Microsecond)
 	hold := time.Duration(carriers*c.Repeats) * (5*time.Second + time.Duration(len(c.Rates))*(c.Duration+warmup+time.Second))
@@ -85,23 +87,21 @@ func RunRelay(ctx context.Context, cfg RelayConfig) (RelayResults, error) {
 		return RelayResults{}, err
 	}
 	b := &relayBench{cfg: cfg, list: list, began: time.Now()}
-	if slices.Contains(cfg.Against, PgRecvlogical) {
-		if b.yardstick, err = findRecvlogical(cfg.Stack.Postgres.Dir); err != nil {
-			return RelayResults{}, err
-		}
+	if b.readers, err = findReaders(cfg.Against, cfg.Stack); err != nil {
+		return RelayResults{}, err
 	}
 	return b.run(ctx)
 }
 
 // relayBench is one call of RunRelay.
 type relayBench struct {
-	cfg       RelayConfig
-	list      []contestant
-	yardstick recvlogical
-	world     *world
-	began     time.Time
-	lanes     int // begun so far, for names
-	results   RelayResults
+	cfg     RelayConfig
+	list    []contestant
+	readers []reader
+	world   *world
+	began   time.Time
+	lanes   int // begun so far, for names
+	results RelayResults
 }
 
 func (b *relayBench) run(ctx context.Context) (results RelayResults, err error) {
@@ -117,8 +117,8 @@ func (b *relayBench) run(ctx context.Context) (results RelayResults, err error) 
 	for _, c := range b.list {
 		b.results.Contestants = append(b.results.Contestants, c.about())
 	}
-	if b.yardstick.path != "" {
-		b.results.Contestants = append(b.results.Contestants, b.yardstick.about())
+	for _, r := range b.readers {
+		b.results.Contestants = append(b.results.Contestants, r.Contestant)
 	}
 	if err := b.drains(ctx); err != nil {
 		return RelayResults{}, err
@@ -172,9 +172,9 @@ func (b *relayBench) drainers() []drainer {
 			return b.world.drain(ctx, c, log, name)
 		}})
 	}
-	if b.yardstick.path != "" {
-		list = append(list, drainer{b.yardstick.about().Label, func(ctx context.Context, log backlog, name string) (Drain, error) {
-			return b.world.drainTo(ctx, b.yardstick, log, name)
+	for _, r := range b.readers {
+		list = append(list, drainer{r.Label, func(ctx context.Context, log backlog, name string) (Drain, error) {
+			return b.world.drainTo(ctx, r, log, name)
 		}})
 	}
 	return list

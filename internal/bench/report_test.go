@@ -50,17 +50,21 @@ func relayResults() bench.RelayResults {
 			{Name: bench.DebeziumTuned, Label: "Debezium, tuned", What: "poll 10 ms", Settings: map[string]string{"poll.interval.ms": "10"}},
 			{Name: bench.DebeziumApplied, Label: "Debezium, as applied", What: "poll 50 ms", Settings: map[string]string{"poll.interval.ms": "50"}},
 			{Name: bench.PgRecvlogical, Label: "pg_recvlogical", What: "the yardstick"},
+			{Name: bench.WalpostRead, Label: "walpost, reading alone", What: "to nowhere"},
 		},
 	}
 	for round := 1; round <= 3; round++ {
 		for i, c := range r.Contestants {
-			speed := []float64{61_000, 44_000, 17_900, 31_000, 46_000, 36_400}[i] * (1 + 0.06*float64(round-2))
+			speed := []float64{61_000, 44_000, 17_900, 31_000, 46_000, 36_400, 84_000}[i] * (1 + 0.06*float64(round-2))
+			if c.Name == bench.WalpostRead {
+				speed = []float64{70_000, 91_000, 80_000}[round-1] // not with the others
+			}
 			r.Drains = append(r.Drains, bench.Drain{
-				Contestant: c.Name, Round: round, Count: bench.Count{Written: 300_000, Seen: 300_000}, Start: []float64{0.1, 1.2, 1.2, 1.3, 1.1, 0}[i],
+				Contestant: c.Name, Round: round, Count: bench.Count{Written: 300_000, Seen: 300_000}, Start: []float64{0.1, 1.2, 1.2, 1.3, 1.1, 0, 0}[i],
 				Rows: 298_000, Seconds: 298_000 / speed, Rate: speed,
-				Use: use([]float64{1.6, 1.9, 15.8, 9.9, 12, 2.4}[i], []float64{2.1, 2.6, 3.2, 3.1, 3.1, 3}[i], []float64{48, 71, 1100, 830, 840, 4}[i]),
+				Use: use([]float64{1.6, 1.9, 15.8, 9.9, 12, 2.4, 1.2}[i], []float64{2.1, 2.6, 3.2, 3.1, 3.1, 3, 2.2}[i], []float64{48, 71, 1100, 830, 840, 4, 52}[i]),
 			})
-			if c.Name == bench.PgRecvlogical {
+			if c.Name == bench.PgRecvlogical || c.Name == bench.WalpostRead {
 				continue
 			}
 			for j, rate := range r.Rates {

@@ -134,7 +134,11 @@ func (s Summary) at(rate int) (LatencySummary, bool) {
 	return s.Latency[i], true
 }
 
-func (c Contestant) ours() bool { return strings.HasPrefix(c.Name, "walpost-") }
+// ours says that it is walpost's relay in one of its deliveries.
+func (c Contestant) ours() bool { return strings.HasPrefix(c.Name, "walpost-") && c.carries() }
+
+// carries says that it brings events to Kafka, and does not only read them.
+func (c Contestant) carries() bool { return !onlyReads(c.Name) }
 
 func (c Contestant) debezium() bool { return strings.HasPrefix(c.Name, Debezium) }
 

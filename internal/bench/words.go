@@ -46,6 +46,9 @@ func rate(value float64) string {
 	return count(int(math.Round(value)))
 }
 
+// hundredths writes a ratio that is held against a goal.
+func hundredths(ratio float64) string { return fmt.Sprintf("%.2f×", ratio) }
+
 // times writes a ratio, and one below 1 so that it is not taken for 1.
 func times(ratio float64) string {
 	switch {

@@ -25,7 +25,7 @@ func newBenchCommand(p *program) *cobra.Command {
 		Short: "Measure the relays and the whole way, and write the report",
 		Long: `Measure walpost's relay against Debezium on a PostgreSQL, Kafka and Kafka Connect of their own, which are started for it and removed afterwards, and
 write the report with its plots. Figures mean something only on a machine that does nothing else.`,
-	}, newBenchRelayCommand(p), newBenchPathCommand(p), newBenchReportCommand(p))
+	}, newBenchRelayCommand(p), newBenchPathCommand(p), newBenchReportCommand(p), newBenchReadCommand(p))
 }
 
 // benchFlags are those that both measurements have.
@@ -53,8 +53,9 @@ func newBenchRelayCommand(p *program) *cobra.Command {
 		Use:   "relay",
 		Short: "Measure the relays: backlog, latency, processor time, memory, losses",
 		Long: `Measure the relays against each other: how fast each drains a backlog, how long an event takes at several rates, and what each takes of processor time and
-memory. Every event is accounted for by its id; one that is lost, or out of its key's order, fails the run. Contestants take turns, in another order each
-round. The results are written to --out, with a report and plots. With everything at its default it takes about a quarter of an hour on two cores.
+memory; and beside them what reading the backlog alone takes, for walpost with decoding. Every event is accounted for by its id; one that is lost, or out of
+its key's order, fails the run. Contestants take turns, in another order each round. The results are written to --out, with a report and plots. With
+everything at its default it takes about a quarter of an hour on two cores.
 
 Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 		Example: "  walpost bench relay\n  walpost bench relay --rows 20000 --rates 1000 --repeats 1 --duration 5s   # a first look, in two minutes",
@@ -72,7 +73,7 @@ Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return results, benchTable(bench.DrainTable(results), bench.LatencyTable(results)), bench.SaveRelay(f.out, results)
+				return results, benchTable(bench.DrainTable(results), bench.ReadTable(results), bench.LatencyTable(results)), bench.SaveRelay(f.out, results)
 			})
 		},
 	}

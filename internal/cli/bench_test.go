@@ -13,6 +13,8 @@ func TestWhatCannotBeMeasuredIsRefusedBeforeAnythingIsStarted(t *testing.T) {
 		"bench_nothing_to_time":       {"bench", "relay", "--rows", "10", "--duration", "1ms", "--repeats", "0", "--rates", "0"},
 		"bench_yardstick_has_no_path": {"bench", "path", "--against", "pg_recvlogical"},
 		"bench_no_clients":            {"bench", "path", "--clients", "-1"},
+		"bench_reading_has_no_path":   {"bench", "path", "--against", "debezium,walpost-read"},
+		"bench_read_to_nowhere":       {"bench", "read", "--until", "the end"},
 		"bench_without_subcommand":    {"bench"},
 	} {
 		t.Run(name, func(t *testing.T) {

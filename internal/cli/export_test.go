@@ -60,7 +60,7 @@ func describe(b *strings.Builder, commands []*cobra.Command) {
 			describe(b, cmd.Commands())
 			continue
 		}
-		if cmd.Name() == "help" {
+		if cmd.Hidden || cmd.Name() == "help" {
 			continue
 		}
 		fmt.Fprintf(b, "\n## %s\n\n%s\n", nameOf(cmd), cmp.Or(cmd.Long, cmd.Short+"."))

@@ -60,7 +60,9 @@ func addGrouped(root *cobra.Command, group string, commands ...*cobra.Command) {
 func parent(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	var words []string
 	for _, child := range children {
-		words = append(words, child.Name())
+		if !child.Hidden {
+			words = append(words, child.Name())
+		}
 		cmd.AddCommand(child)
 	}
 	cmd.Args = unknownCommand
