@@ -50,7 +50,7 @@ topics: ## create the topics (KAFKA_BROKERS, else the broker of `dev`)
 bench: ## run the micro-benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-performance: build ## measure for docs/performance.md: a quarter of an hour, on a machine that does nothing else
+performance: build ## measure for docs/performance.md: half an hour, on a machine that does nothing else
 	bin/walpost bench relay --out docs
 	bin/walpost bench path --out docs
 

@@ -14,17 +14,19 @@ type backlog struct {
 	prefix string
 	until  string // position
 	rows   int
+	stall  time.Duration // how long nothing may come
 }
 
-func (w *world) writeBacklog(ctx context.Context, rows int) (backlog, error) {
-	b := backlog{slot: "bench_backlog", prefix: idPrefix(time.Now(), 0), rows: rows}
+// writeBacklog writes rows with one of the fill statements; what says for a person what that makes.
+func (w *world) writeBacklog(ctx context.Context, slot, what, statement string, rows int) (backlog, error) {
+	b := backlog{slot: slot, prefix: idPrefix(time.Now(), 0), rows: rows, stall: stallLimit}
 	if _, err := w.pool.Exec(ctx, `select pg_create_logical_replication_slot($1, 'pgoutput')`, b.slot); err != nil {
 		return backlog{}, err
 	}
 	began := time.Now()
-	w.say("writing a backlog of %s one-row transactions", count(rows))
+	w.say("writing "+what, count(rows))
 	var err error
-	b.until, err = w.fill(ctx, b.prefix, rows)
+	b.until, err = w.fill(ctx, fmt.Sprintf(statement, b.prefix, rows))
 	w.say("  written in %.1f s", time.Since(began).Seconds())
 	return b, err
 }
@@ -53,7 +55,7 @@ func (w *world) drain(ctx context.Context, c contestant, b backlog, name string)
 		return Drain{}, err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := tally.await(ctx, b.rows, stallLimit, r.carrier.trouble); err != nil {
+	if err := tally.await(ctx, b.rows, b.stall, r.carrier.trouble); err != nil {
 		return Drain{}, err
 	}
 	atLast := m.mark(ctx)

@@ -15,14 +15,15 @@ const (
 	probesAtMost = 1200 // two minutes for a contestant to come to work
 )
 
-// pace is what the writers of one contestant's round do: each rate for the warm-up and the time measured.
+// pace is what the writers of one contestant's round do: single events, then each rate for the warm-up and the time measured.
 type pace struct {
+	alone    int // single events, at most
 	rates    []int
 	duration time.Duration
 }
 
 func (p pace) events() int {
-	sum := probesAtMost
+	sum := probesAtMost + p.alone
 	for _, rate := range p.rates {
 		sum += p.warm(rate) + p.measured(rate)
 	}
@@ -32,18 +33,50 @@ func (p pace) events() int {
 func (p pace) warm(rate int) int     { return int(warmup.Seconds() * float64(rate)) }
 func (p pace) measured(rate int) int { return int(p.duration.Seconds() * float64(rate)) }
 
-// latencies holds one contestant to each rate, one after the other, on a slot that begins now.
-func (w *world) latencies(ctx context.Context, c contestant, p pace, name string, number int) (list []Latency, err error) {
+// held is what was measured of one contestant in one round.
+type held struct {
+	alone     Alone
+	latencies []Latency
+	count     Count // of all events of the round
+}
+
+// latencies sends one contestant single events and holds it to each rate, one after the other, on a slot that begins now.
+func (w *world) latencies(ctx context.Context, c contestant, p pace, name string, number int) (got held, err error) {
+	got.count, err = w.session(ctx, c, p, name, number, func(s *session) error {
+		alone, err := s.alone(ctx)
+		if err != nil {
+			return err
+		}
+		got.alone = alone
+		for _, rate := range p.rates {
+			one, err := s.hold(ctx, rate)
+			if err != nil {
+				return err
+			}
+			one.Contestant = c.about().Name
+			got.latencies = append(got.latencies, one)
+		}
+		return nil
+	})
+	got.alone.Contestant = c.about().Name
+	for i := range got.latencies {
+		got.latencies[i].Count = got.count // of all: a record too many may come late
+	}
+	return got, err
+}
+
+// session has a contestant carry what the function writes, on a slot that begins now, and counts all of it.
+func (w *world) session(ctx context.Context, c contestant, p pace, name string, number int, write func(*session) error) (all Count, err error) {
 	l := lane{name: name, slot: slotName(name), topic: name + ".${event_type}"}
 	if _, err := w.pool.Exec(ctx, `truncate outbox_events`); err != nil { // tables as small for the last as for the first
-		return nil, err
+		return Count{}, err
 	}
 	if _, err := w.pool.Exec(ctx, `select pg_create_logical_replication_slot($1, 'pgoutput')`, l.slot); err != nil {
-		return nil, err
+		return Count{}, err
 	}
 	conns, closeAll, err := w.connect(ctx, writers)
 	if err != nil {
-		return nil, err
+		return Count{}, err
 	}
 	defer closeAll()
 	prefix := idPrefix(time.Now(), number)
@@ -51,7 +84,7 @@ func (w *world) latencies(ctx context.Context, c contestant, p pace, name string
 	m := newMeter()
 	r, err := w.begin(ctx, c, l, eventType, m, into(tally, func() {}))
 	if err != nil {
-		return nil, err
+		return Count{}, err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	s := &session{
@@ -59,26 +92,18 @@ func (w *world) latencies(ctx context.Context, c contestant, p pace, name string
 		load: &load{prefix: prefix, began: tally.began, committed: make([]time.Duration, p.events()+1)},
 	}
 	if err := s.probe(ctx); err != nil {
-		return nil, err
+		return Count{}, err
 	}
-	for _, rate := range p.rates {
-		one, err := s.hold(ctx, rate)
-		if err != nil {
-			return nil, err
-		}
-		one.Contestant = c.about().Name
-		list = append(list, one)
+	if err := write(s); err != nil {
+		return Count{}, err
 	}
 	if err := r.finish(ctx); err != nil {
-		return nil, err
+		return Count{}, err
 	}
-	for i := range list {
-		list[i].Count = tally.result(s.written) // of all: a record too many may come late
-	}
-	return list, nil
+	return tally.result(s.written), nil
 }
 
-// session is one contestant's round of latencies.
+// session is a contestant that carries what is written while it does.
 type session struct {
 	run     *run
 	tally   *tally

@@ -75,6 +75,11 @@ func measures(our, their Summary, ourPath, theirPath PathSummary) []measure {
 		list = append(list, measure{"the median" + at, o.P50.Median, t.P50.Median, false, "ms", digits}, measure{"p99" + at, o.P99.Median, t.P99.Median, false, "ms", digits},
 			measure{"processor time" + at, o.share(), t.share(), false, "% of a core", percent})
 	}
+	if our.Alone.Events > 0 && their.Alone.Events > 0 {
+		list = append(list, measure{"the median of an event alone", our.Alone.P50.Median, their.Alone.P50.Median, false, "ms", digits},
+			measure{"p99 of an event alone", our.Alone.P99.Median, their.Alone.P99.Median, false, "ms", digits})
+	}
+	list = append(list, hugeMeasures(our, their)...)
 	if ourPath.Rate.N > 0 && theirPath.Rate.N > 0 {
 		list = append(list, measure{"the median from request to mail", ourPath.Hops[HopAll].Median, theirPath.Hops[HopAll].Median, false, "ms", digits},
 			measure{"p99 from request to mail", ourPath.P99.Median, theirPath.P99.Median, false, "ms", digits})
@@ -115,8 +120,12 @@ func accounted(list []Summary) string {
 	for _, s := range list {
 		lost, doubled = lost+s.Lost, doubled+s.Doubled
 	}
-	if lost+doubled == 0 {
+	switch {
+	case lost+doubled == 0:
 		return "Nobody lost or doubled an event while being measured."
+	case lost == 0:
+		return fmt.Sprintf("Nobody lost an event while being measured. Doubled: %s, by whom is in the tables.", count(doubled))
+	default:
+		return fmt.Sprintf("Lost while being measured: %s events; doubled: %s; by whom is in the tables.", count(lost), count(doubled))
 	}
-	return fmt.Sprintf("%s events were lost and %s doubled, by whom is in the tables.", count(lost), count(doubled))
 }

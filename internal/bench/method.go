@@ -1,6 +1,9 @@
 package bench
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // method writes how it was measured, on what, and how to do it again.
 func (p *page) method(r *RelayResults, path *PathResults) {
@@ -23,18 +26,50 @@ func (p *page) relayMethod(r RelayResults) {
 	p.add(`- **Every event is accounted for by its id**, in every measurement: a run in which one is lost, foreign or out of its key's order is not reported but fails.
 - **The same work for all**: one table, one publication, one log. Each has a slot and a topic of its own with the same %d partitions, and one consumer,
   in the measuring process, reads what is committed (read_committed) with fetches of up to %d MiB.
-- **Taking turns**: %d rounds in rotating order after a first one that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.
+- **Taking turns**: %d rounds in rotating order after a first one that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.%s
 - **Drain**: %s one-row transactions, payloads of %d bytes of which half does not compress, are written once; each drain reads them from its own copy of one
   slot. Timed from the consumer's first fetch to the last event, without the events of that fetch, and so without the start, which has its own column.
 - **Reading alone**: the same backlog, each from a copy of the slot, timed from the start of the reader's process to its end. pg_recvlogical writes to /dev/null and
   decodes nothing; walpost makes a record of each event, throws it away and confirms it.
 - **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
   runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
-- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
+%s- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
   its own, whose heap's limit is named below; a Java process keeps the memory that it once took.
 - **Debezium gets what it needs to be fast**: the settings of package debezium make it publish the same bytes and lose nothing; the one that costs speed, a limit
   of the queue in bytes, is off as it is by default. Kafka and the workers run with Java's own compiler and collector, not with the small ones of `+"`stack up`"+`.
-`, partitions, fetchBytes>>20, r.Repeats, count(r.Rows), payloadBytes, writers, warmup, r.Seconds, samplePeriod.Milliseconds())
+`, partitions, fetchBytes>>20, r.Repeats, absent(r), count(r.Rows), payloadBytes, writers, warmup, r.Seconds, aloneMethod(r)+hugeMethod(r), samplePeriod.Milliseconds())
+}
+
+// absent names who was measured in fewer rounds than the others.
+func absent(r RelayResults) string {
+	rounds := make(map[string]int)
+	for _, d := range r.Drains {
+		rounds[d.Contestant]++
+	}
+	var text strings.Builder
+	for _, c := range ordered(r.Contestants) {
+		if n := rounds[c.Name]; n > 0 && n < r.Repeats {
+			fmt.Fprintf(&text, " %s was measured in %d of them, to save time.", c.Label, n)
+		}
+	}
+	return text.String()
+}
+
+func aloneMethod(r RelayResults) string {
+	if len(r.Alone) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`- **One event alone**: one is written when the one before has arrived and a random pause of %d to %d ms is over, for %v at most in each round, whence the
+  different numbers of events. Who polls has just begun to wait when it is written, and sends it nearly a whole interval later.
+`, alonePause.Milliseconds(), alonePauses.Milliseconds(), aloneLimit)
+}
+
+func hugeMethod(r RelayResults) string {
+	if len(r.Huge) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`- **One transaction** of %s rows of the same kind is written once, and carried once by each from a copy of its slot, timed as a drain is.
+`, count(r.HugeRows))
 }
 
 func (p *page) pathMethod(r PathResults) {

@@ -116,6 +116,8 @@ func (p *page) relay(r RelayResults, files map[string][]byte) {
 			p.add("%s\n", slow)
 		}
 	}
+	p.alone(r)
+	p.huge(r)
 	p.add("## What it takes from the machine\n")
 	p.plot("cost.svg", costTitle(list), costPlot(r), files)
 	p.add("Every process shared %d cores with the others: what a relay does not take is there for PostgreSQL, Kafka and the application.\n",

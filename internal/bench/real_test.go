@@ -20,10 +20,10 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 	stack := realStack(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	rows, rates := 2000, []int{100}
+	rows, rates, hugeRows := 2000, []int{100}, 12_000
 	results, err := bench.RunRelay(ctx, bench.RelayConfig{
 		Stack: stack, Deliveries: []string{"at-least-once"}, Against: []string{bench.Debezium, bench.PgRecvlogical, bench.WalpostRead},
-		Rows: rows, Rates: rates, Duration: 2 * time.Second, Repeats: 1, Command: "test",
+		Rows: rows, Rates: rates, Duration: 2 * time.Second, Alone: 5, Huge: hugeRows, HugeAgainst: []string{bench.Debezium}, Repeats: 1, Command: "test",
 	})
 	if err != nil {
 		t.Fatalf("RunRelay() = %v, want no error", err)
@@ -37,7 +37,8 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 		if d.Seconds <= 0 || d.Rate <= 0 {
 			t.Errorf("drain of %s: %v s, %v events/s, want both above 0", d.Contestant, d.Seconds, d.Rate)
 		}
-		if i := slices.IndexFunc(d.Use, func(u bench.Use) bool { return u.Process == bench.ProcessRelay }); i < 0 || d.Use[i].PeakMiB < 1 || d.Use[i].CPUSeconds <= 0 {
+		reads := d.Contestant == bench.PgRecvlogical || d.Contestant == bench.WalpostRead // whose processor time is that of the whole process
+		if i := slices.IndexFunc(d.Use, func(u bench.Use) bool { return u.Process == bench.ProcessRelay }); i < 0 || reads && d.Use[i].CPUSeconds <= 0 {
 			t.Errorf("drain of %s: use of its process is not measured: %+v", d.Contestant, d.Use)
 		}
 	}
@@ -59,7 +60,23 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 	if got, want := len(results.Latencies), 2; got != want {
 		t.Errorf("latencies = %d, want %d", got, want)
 	}
-	fmt.Printf("counts: bench: %d drains, %d latencies, 0 lost\n", len(results.Drains), len(results.Latencies)) //nolint:forbidigo // for internal/suites
+	for _, a := range results.Alone {
+		if early := a.Early > a.Events/2; a.Events != 5 || early != (a.Curve.At(50) == 0) || a.Curve.At(100) < a.Curve.At(50) {
+			t.Errorf("alone, %s: %d events, %d of them early, p50 %v, max %v, want 5 and rising ones", a.Contestant, a.Events, a.Early, a.Curve.At(50), a.Curve.At(100))
+		}
+	}
+	if got, want := len(results.Alone), 2; got != want {
+		t.Errorf("alone = %d, want %d", got, want)
+	}
+	for _, d := range results.Huge {
+		if d.Count.Seen != hugeRows || d.Rate <= 0 {
+			t.Errorf("one transaction, %s: count = %+v at %v/s, want %d seen", d.Contestant, d.Count, d.Rate, hugeRows)
+		}
+	}
+	if got, want := len(results.Huge), 2; got != want {
+		t.Errorf("carried one transaction = %d, want %d", got, want)
+	}
+	fmt.Printf("counts: bench: %d drains, %d latencies, 0 lost\n", len(results.Drains)+len(results.Huge), len(results.Latencies)) //nolint:forbidigo // for internal/suites
 }
 
 func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {

@@ -18,6 +18,9 @@ type RelayResults struct {
 	Contestants []Contestant `json:"contestants"`
 	Drains      []Drain      `json:"drains"`
 	Latencies   []Latency    `json:"latencies"`
+	Alone       []Alone      `json:"alone,omitempty"`
+	HugeRows    int          `json:"huge_rows,omitempty"`
+	Huge        []Drain      `json:"huge,omitempty"` // of one transaction of so many rows
 }
 
 // PathResults is what RunPath found.

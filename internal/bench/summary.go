@@ -18,6 +18,8 @@ type Summary struct {
 	Lost      int
 
 	Latency []LatencySummary // in the order of the rates
+	Alone   AloneSummary     // no events when it was not measured
+	Huge    Drain            // no rows when it was not measured
 }
 
 // LatencySummary is what the measurements at one rate say together, in milliseconds.
@@ -37,6 +39,8 @@ func (r RelayResults) Summaries() []Summary {
 		for _, at := range r.Rates {
 			s.latencies(r.Latencies, at, r.Seconds)
 		}
+		s.alone(r.Alone)
+		s.huge(r.Huge)
 		list = append(list, s)
 	}
 	return list
@@ -56,6 +60,16 @@ func (s *Summary) drains(drains []Drain) {
 		s.Lost += d.Count.Lost
 	}
 	s.Rate, s.Start, s.Relay, s.Walsender, s.PeakMiB = spread(rates), spread(starts), spread(relay), spread(walsender), spread(peaks)
+}
+
+func (s *Summary) huge(drains []Drain) {
+	for _, d := range drains {
+		if d.Contestant == s.Name {
+			s.Huge = d
+			s.Doubled += d.Count.Doubled
+			s.Lost += d.Count.Lost
+		}
+	}
 }
 
 func (s *Summary) latencies(all []Latency, at int, seconds float64) {
@@ -114,7 +128,7 @@ func peak(uses []Use, process string) float64 {
 // others is the share of one core that went to whatever else ran on the machine while it was measured: a quiet one has next to none.
 func (r RelayResults) others() Spread {
 	var values []float64
-	for _, d := range r.Drains {
+	for _, d := range slices.Concat(r.Drains, r.Huge) {
 		if d.Seconds > 0 {
 			values = append(values, cpu(d.Use, ProcessOther)/d.Seconds)
 		}

@@ -37,6 +37,15 @@ begin
 end
 $$`
 
+// Statements that write a backlog, of a prefix of ids and a number of rows: each row a transaction, or all of them one.
+const (
+	fillOneByOne = `call bench_fill('%s', %d)`
+	fillAtOnce   = `
+insert into outbox_events (id, aggregate_type, aggregate_id, event_type, payload)
+select (prefix || lpad(to_hex(seq), 12, '0'))::uuid, 'order', 'order-' || seq %% 1024, 'orders.placed', bench_payload(seq)
+from (select '%s' as prefix) p, generate_series(1, %d) seq`
+)
+
 // payload is that of an event. Half of it is digests, which do not compress, and half is text, which does.
 func payload(seq int) []byte {
 	digest := func(of string) string {
@@ -55,15 +64,15 @@ func idPrefix(now time.Time, number int) string {
 	return fmt.Sprintf("%08x-%04x-7%03x-8000-", ms>>16, ms&0xffff, number&0xfff)
 }
 
-// fill commits rows one by one, on one connection, not waiting for the disk: nobody reads them yet. It returns the log's end after them.
-func (w *world) fill(ctx context.Context, prefix string, rows int) (until string, err error) {
+// fill runs a statement that writes a backlog, on one connection, not waiting for the disk: nobody reads it yet. It returns the log's end after it.
+func (w *world) fill(ctx context.Context, statement string) (until string, err error) {
 	conn, err := pgx.Connect(ctx, w.url())
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // everything has been answered
-	for _, statement := range []string{`set synchronous_commit = off`, fmt.Sprintf(`call bench_fill('%s', %d)`, prefix, rows), `checkpoint`} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
+	for _, sql := range []string{`set synchronous_commit = off`, statement, `checkpoint`} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
 			return "", fmt.Errorf("write the backlog: %w", err)
 		}
 	}

@@ -28,7 +28,7 @@ write the report with its plots. Figures mean something only on a machine that d
 	}, newBenchRelayCommand(p), newBenchPathCommand(p), newBenchReportCommand(p), newBenchReadCommand(p))
 }
 
-// benchFlags are those that both measurements have.
+// benchFlags are those that the measurements have. What stands in it before register are the defaults.
 type benchFlags struct {
 	against  []string
 	duration time.Duration
@@ -36,33 +36,36 @@ type benchFlags struct {
 	out, dir string
 }
 
-func (f *benchFlags) register(cmd *cobra.Command, against ...string) {
-	cmd.Flags().StringSliceVar(&f.against, "against", against, "contestants besides walpost: "+strings.Join(bench.Against(), ", "))
-	cmd.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "length of a measurement, after 2s of warm-up")
-	cmd.Flags().IntVar(&f.repeats, "repeats", 3, "how often everything is measured, in turns")
+func (f *benchFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&f.against, "against", f.against, "contestants besides walpost: "+strings.Join(bench.Against(), ", "))
+	cmd.Flags().DurationVar(&f.duration, "duration", f.duration, "length of a measurement, after 2s of warm-up")
+	cmd.Flags().IntVar(&f.repeats, "repeats", f.repeats, "how often everything is measured, in turns")
 	cmd.Flags().StringVar(&f.out, "out", "bench-results", "folder for the report; its results are below "+bench.Folder+"/")
 	cmd.Flags().StringVar(&f.dir, "dir", "", "empty folder for the servers' data, which is kept; a temporary one when empty")
 	config.Flags(cmd.Flags(), "pg-bin", "connect-heap=2048")
 }
 
 func newBenchRelayCommand(p *program) *cobra.Command {
-	var f benchFlags
-	var rows int
+	f := benchFlags{against: bench.Against(), duration: 8 * time.Second, repeats: 5}
+	var rows, alone, huge int
+	var hugeAgainst []string
 	var rates []int
 	cmd := &cobra.Command{
 		Use:   "relay",
 		Short: "Measure the relays: backlog, latency, processor time, memory, losses",
-		Long: `Measure the relays against each other: how fast each drains a backlog, how long an event takes at several rates, and what each takes of processor time and
-memory; and beside them what reading the backlog alone takes, for walpost with decoding. Every event is accounted for by its id; one that is lost, or out of
-its key's order, fails the run. Contestants take turns, in another order each round. The results are written to --out, with a report and plots. With
-everything at its default it takes about a quarter of an hour on two cores.
+		Long: `Measure the relays against each other: how fast each drains a backlog, how long an event takes at several rates and alone, and what each takes of
+processor time and memory; beside them what reading the backlog alone takes, for walpost with decoding, and what walpost holds of one huge transaction. Every
+event is accounted for by its id; one that is lost, or out of its key's order, fails the run. Contestants take turns, in another order each round; Debezium's
+default and what connector apply sets sit every other one out. The results are written to --out, with a report and plots. With everything at its default it
+takes about 25 minutes on two cores.
 
 Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 		Example: "  walpost bench relay\n  walpost bench relay --rows 20000 --rates 1000 --repeats 1 --duration 5s   # a first look, in two minutes",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg := bench.RelayConfig{
-				Deliveries: config.Deliveries(), Against: f.against, Rows: rows, Rates: rates, Duration: f.duration, Repeats: f.repeats, Command: typed(cmd),
+				Deliveries: config.Deliveries(), Against: f.against, Rows: rows, Rates: rates, Duration: f.duration, Alone: alone, Repeats: f.repeats, Command: typed(cmd),
+				Huge: huge, HugeAgainst: hugeAgainst,
 			}
 			if err := cfg.Validate(); err != nil {
 				return misuse(err)
@@ -73,18 +76,21 @@ Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return results, benchTable(bench.DrainTable(results), bench.ReadTable(results), bench.LatencyTable(results)), bench.SaveRelay(f.out, results)
+				return results, benchTable(bench.DrainTable(results), bench.ReadTable(results), bench.LatencyTable(results), bench.AloneTable(results), bench.HugeTable(results)), bench.SaveRelay(f.out, results)
 			})
 		},
 	}
-	f.register(cmd, bench.Against()...)
+	f.register(cmd)
 	cmd.Flags().IntVar(&rows, "rows", 300_000, "one-row transactions of the backlog")
+	cmd.Flags().IntVar(&alone, "alone", 200, "events of a round that are written one at a time; 0: leave this out")
+	cmd.Flags().IntVar(&huge, "huge", 1_000_000, "rows of one transaction, which walpost carries once in each delivery; 0: leave this out")
+	cmd.Flags().StringSliceVar(&hugeAgainst, "huge-against", nil, "contestants of --against that carry it too")
 	cmd.Flags().IntSliceVar(&rates, "rates", []int{100, 1000, 5000}, "events a second at which latency is measured")
 	return cmd
 }
 
 func newBenchPathCommand(p *program) *cobra.Command {
-	var f benchFlags
+	f := benchFlags{against: bench.Carrying(), duration: 10 * time.Second, repeats: 3}
 	var clients int
 	cmd := &cobra.Command{
 		Use:   "path",
@@ -111,7 +117,7 @@ with a report and plots.`,
 			})
 		},
 	}
-	f.register(cmd, bench.Carrying()...)
+	f.register(cmd)
 	cmd.Flags().IntVar(&clients, "clients", 2, "clients that register at once")
 	return cmd
 }

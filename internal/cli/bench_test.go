@@ -10,9 +10,10 @@ func TestWhatCannotBeMeasuredIsRefusedBeforeAnythingIsStarted(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"bench_unknown_contestant":    {"bench", "relay", "--against", "debezium,sequin"},
-		"bench_nothing_to_time":       {"bench", "relay", "--rows", "10", "--duration", "1ms", "--repeats", "0", "--rates", "0"},
+		"bench_nothing_to_time":       {"bench", "relay", "--rows", "10", "--duration", "1ms", "--repeats", "0", "--rates", "0", "--alone", "-1", "--huge", "5"},
 		"bench_yardstick_has_no_path": {"bench", "path", "--against", "pg_recvlogical"},
 		"bench_no_clients":            {"bench", "path", "--clients", "-1"},
+		"bench_huge_not_measured":     {"bench", "relay", "--against", "debezium,walpost-read", "--huge-against", "debezium-tuned,walpost-read"},
 		"bench_reading_has_no_path":   {"bench", "path", "--against", "debezium,walpost-read"},
 		"bench_read_to_nowhere":       {"bench", "read", "--until", "the end"},
 		"bench_without_subcommand":    {"bench"},
