@@ -50,9 +50,10 @@ topics: ## create the topics (KAFKA_BROKERS, else the broker of `dev`)
 bench: ## run the micro-benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-performance: build ## measure for docs/performance.md: half an hour, on a machine that does nothing else
+performance: build ## measure for docs/performance.md: three quarters of an hour, on a machine that does nothing else
 	bin/walpost bench relay --out docs
 	bin/walpost bench path --out docs
+	bin/walpost bench soak --out docs
 
 tools: $(GOLANGCI) ## install the linter into .tools
 

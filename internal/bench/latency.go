@@ -130,22 +130,34 @@ func (s *session) probe(ctx context.Context) error {
 
 // hold writes at the rate and measures after the warm-up.
 func (s *session) hold(ctx context.Context, rate int) (Latency, error) {
-	warm, measured := s.pace.warm(rate), s.pace.measured(rate)
-	first := s.written + 1
-	if err := s.load.write(ctx, s.conns, first, warm, rate); err != nil {
+	if err := s.warmUp(ctx, rate); err != nil {
 		return Latency{}, err
 	}
+	return s.steady(ctx, rate)
+}
+
+func (s *session) warmUp(ctx context.Context, rate int) error {
+	warm := s.pace.warm(rate)
+	if err := s.load.write(ctx, s.conns, s.written+1, warm, rate); err != nil {
+		return err
+	}
+	s.written += warm
+	return nil
+}
+
+func (s *session) steady(ctx context.Context, rate int) (Latency, error) {
+	first, measured := s.written+1, s.pace.measured(rate)
 	from := s.meter.mark(ctx)
-	if err := s.load.write(ctx, s.conns, first+warm, measured, rate); err != nil {
+	if err := s.load.write(ctx, s.conns, first, measured, rate); err != nil {
 		return Latency{}, err
 	}
-	s.written += warm + measured
+	s.written += measured
 	behind := s.written - s.tally.arrived()
 	use := s.meter.between(from, s.meter.mark(ctx))
 	if err := s.tally.await(ctx, s.written, stallLimit, s.run.carrier.trouble); err != nil {
 		return Latency{}, err
 	}
-	result := s.measure(first+warm, measured)
+	result := s.measure(first, measured)
 	result.Rate, result.Behind, result.Use = rate, behind, use
 	return result, nil
 }

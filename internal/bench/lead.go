@@ -6,7 +6,12 @@ import (
 )
 
 // lead says in a few lines what was found: of each of walpost's deliveries against each Debezium, and where it is behind as plainly as where it is ahead.
-func lead(r RelayResults, list []Summary, path []PathSummary) string {
+func lead(f found) string {
+	r, list := *f.relay, f.relay.Summaries()
+	var path []PathSummary
+	if f.path != nil {
+		path = f.path.Summaries()
+	}
 	var b strings.Builder
 	m := r.About.Machine
 	fmt.Fprintf(&b, "Measured on one machine with %d cores and everything on it: PostgreSQL %s, Kafka %s, Debezium %s.\n", m.Cores, m.PostgreSQL, m.Kafka, m.Debezium)
@@ -22,7 +27,7 @@ func lead(r RelayResults, list []Summary, path []PathSummary) string {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "\n%s", accounted(list))
+	fmt.Fprintf(&b, "\n%s", accounted(f))
 	return b.String()
 }
 
@@ -115,10 +120,21 @@ func score(list []measure) string {
 }
 
 // accounted says what became of the events of all measurements.
-func accounted(list []Summary) string {
+func accounted(f found) string {
 	lost, doubled := 0, 0
-	for _, s := range list {
-		lost, doubled = lost+s.Lost, doubled+s.Doubled
+	add := func(l, d int) { lost, doubled = lost+l, doubled+d }
+	for _, s := range f.relay.Summaries() {
+		add(s.Lost, s.Doubled)
+	}
+	if f.path != nil {
+		for _, s := range f.path.Summaries() {
+			add(s.Lost, s.Doubled)
+		}
+	}
+	if f.soak != nil {
+		for _, s := range f.soak.Soaks {
+			add(s.Count.Lost, s.Count.Doubled)
+		}
 	}
 	switch {
 	case lost+doubled == 0:

@@ -49,12 +49,12 @@ func opposed(factor float64) RelayResults {
 
 func TestTheLeadIsHonestWhoeverWins(t *testing.T) {
 	t.Parallel()
-	walks := []PathSummary{
-		{Contestant: Contestant{Name: exactlyOnce}, Rate: Spread{N: 1}, Hops: map[string]Spread{HopAll: {Median: 90}}, P99: Spread{Median: 300}},
-		{Contestant: Contestant{Name: DebeziumTuned}, Rate: Spread{N: 1}, Hops: map[string]Spread{HopAll: {Median: 60}}, P99: Spread{Median: 400}},
-	}
+	walks := PathResults{Contestants: []Contestant{{Name: exactlyOnce}, {Name: DebeziumTuned}}, Paths: []Path{
+		{Contestant: exactlyOnce, Rate: 1, Hops: map[string]Curve{HopAll: {{50, 90}, {99, 300}}}},
+		{Contestant: DebeziumTuned, Rate: 1, Hops: map[string]Curve{HopAll: {{50, 60}, {99, 400}}}},
+	}}
 	r := opposed(2)
-	text := lead(r, r.Summaries(), walks)
+	text := lead(found{relay: &r, path: &walks})
 	for _, want := range []string{
 		"a backlog drains at 0.50× the rate; at 1,000 events a second the median latency is 20 ms instead of 10 ms, and p99 40 ms instead of 20 ms; 200 instead of 100 MiB",
 		"**behind in 8**: draining a backlog (500 against 1,000 events/s), the start to the first event (2.0 against 1.0 s), processor time an event (4,000 against 2,000 µs), " +
@@ -68,12 +68,28 @@ func TestTheLeadIsHonestWhoeverWins(t *testing.T) {
 		}
 	}
 	r = opposed(0.5)
-	text = lead(r, r.Summaries(), nil)
+	text = lead(found{relay: &r})
 	if got := strings.Count(text, "Of 7 figures walpost is ahead in 7, and behind in none."); got != 2 || strings.Contains(text, "**behind") {
 		t.Errorf("lead(walpost is faster) =\n%s\nwant both deliveries ahead in all of 7", text)
 	}
 	if once, least := strings.Index(text, exactlyOnce), strings.Index(text, "at-least-once"); once < 0 || least < once {
 		t.Errorf("lead() =\n%s\nwant exactly once before at least once", text)
+	}
+}
+
+func TestWhatIsLostOrDoubledAnywhereIsToldAtTheTop(t *testing.T) {
+	t.Parallel()
+	r := opposed(1)
+	f := found{relay: &r, path: &PathResults{}, soak: &SoakResults{}}
+	if got, want := accounted(f), "Nobody lost or doubled an event while being measured."; got != want {
+		t.Errorf("accounted(nothing) = %q, want %q", got, want)
+	}
+	r.Drains[0].Count.Doubled, r.Latencies[0].Count.Doubled = 1, 1
+	r.Huge = []Drain{{Contestant: exactlyOnce, Count: Count{Doubled: 1}}}
+	f.path.Contestants, f.path.Paths = []Contestant{{Name: exactlyOnce}}, []Path{{Contestant: exactlyOnce, Doubled: 1}}
+	f.soak.Soaks = []Soak{{Latency: Latency{Count: Count{Doubled: 1}}}}
+	if got, want := accounted(f), "Nobody lost an event while being measured. Doubled: 5, by whom is in the tables."; got != want {
+		t.Errorf("accounted(doubled in each kind) = %q, want %q", got, want)
 	}
 }
 

@@ -3,23 +3,27 @@ package bench
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // method writes how it was measured, on what, and how to do it again.
-func (p *page) method(r *RelayResults, path *PathResults) {
+func (p *page) method(f found) {
 	p.add("## How it was measured\n")
-	if r != nil {
-		p.relayMethod(*r)
+	if f.relay != nil {
+		p.relayMethod(*f.relay)
 	}
-	if path != nil {
-		p.pathMethod(*path)
+	if f.soak != nil {
+		p.soakMethod(*f.soak)
+	}
+	if f.path != nil {
+		p.pathMethod(*f.path)
 	}
 	p.add("What these figures do not say: how a cluster of several machines behaves, where the network and the replication of Kafka weigh more than either relay; " +
 		"what tables with large or wide rows do; and how fast your machine is. Absolute figures vary by a factor of two between machines and between days: " +
 		"compare within one run.\n")
-	p.machine(r, path)
-	p.contestants(r, path)
-	p.again(r, path)
+	p.machine(f)
+	p.contestants(f)
+	p.again(f)
 }
 
 func (p *page) relayMethod(r RelayResults) {
@@ -79,17 +83,17 @@ func (p *page) pathMethod(r PathResults) {
 `, r.Clients, r.Seconds, warmup, r.Repeats)
 }
 
-func (p *page) machine(r *RelayResults, path *PathResults) {
-	var about About
-	if path != nil {
-		about = path.About
-	}
-	if r != nil {
-		about = r.About
-	}
-	m := about.Machine
+func (p *page) soakMethod(r SoakResults) {
+	p.add(`- **Steady load**: %d connections write %s events a second for %s, after %v of warm-up. %d times a second the relay's memory, the end of the log and the
+  position to which the slot is confirmed are looked at; what is confirmed too late by less than the time between two looks may be told as one whole such time.
+`, writers, count(r.Rate), span(r.Seconds), warmup, time.Second/samplePeriod)
+}
+
+func (p *page) machine(f found) {
+	runs := f.runs()
+	m := runs[0].Machine
 	p.add("## Machine and settings\n")
-	p.table([][]string{
+	table := [][]string{
 		{"", ""},
 		{"processors", fmt.Sprintf("%d × %s", m.Cores, m.CPU)},
 		{"memory", fmt.Sprintf("%g GiB", m.MemoryGiB)},
@@ -98,25 +102,23 @@ func (p *page) machine(r *RelayResults, path *PathResults) {
 		{"PostgreSQL", m.PostgreSQL},
 		{"Kafka, Kafka Connect", fmt.Sprintf("%s, Java %s", m.Kafka, m.Java)},
 		{"Debezium", m.Debezium},
-		{"when", fmt.Sprintf("%s, %.0f minutes", about.Began.Format("2006-01-02 15:04 MST"), about.Minutes)},
-		{"other load before the start", fmt.Sprintf("%.0f %% of the machine", 100*about.Busy)},
-		{"other load while measuring", othersText(r)},
-	})
-	p.terms(about.Settings)
+	}
+	for _, run := range runs {
+		about := run.About
+		table = append(table, []string{"bench " + run.what, fmt.Sprintf("%s, %.0f minutes; before the start other load took %.0f %% of the machine",
+			about.Began.Format("2006-01-02 15:04 MST"), about.Minutes, 100*about.Busy)})
+	}
+	if f.relay != nil {
+		o := f.relay.others() // tells a disturbed run from a quiet one
+		table = append(table, []string{"other load in bench relay", fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*o.Median, 100*o.Max)})
+	}
+	p.table(table)
+	p.terms(runs[0].Settings)
 	p.add("")
 }
 
-// othersText tells a disturbed run from a quiet one.
-func othersText(r *RelayResults) string {
-	if r == nil {
-		return "not measured"
-	}
-	o := r.others()
-	return fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*o.Median, 100*o.Max)
-}
-
-func (p *page) contestants(r *RelayResults, path *PathResults) {
-	for _, c := range ordered(contestantNames(r, path)) {
+func (p *page) contestants(f found) {
+	for _, c := range f.contestants() {
 		p.add("<details><summary>%s: %s</summary>\n", c.Label, c.What)
 		if len(c.Settings) > 0 {
 			p.add("```properties")
@@ -129,13 +131,10 @@ func (p *page) contestants(r *RelayResults, path *PathResults) {
 	}
 }
 
-func (p *page) again(r *RelayResults, path *PathResults) {
+func (p *page) again(f found) {
 	p.add("## Again\n\nJava 17, Maven and PostgreSQL 15 or newer are needed, no Docker, and a machine that does nothing else.\n\n```sh")
-	if r != nil {
-		p.add("%s", r.About.Command)
-	}
-	if path != nil {
-		p.add("%s", path.About.Command)
+	for _, run := range f.runs() {
+		p.add("%s", run.Command)
 	}
 	p.add("```\n\nEvery single measurement is in [performance/](performance).")
 }

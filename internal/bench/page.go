@@ -1,85 +1,10 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
-
-// Folder is where results and plots lie, beside the page.
-const Folder = "performance"
-
-// pageFile is the page's name.
-const pageFile = "performance.md"
-
-// SaveRelay writes the results below dir, for WriteReport.
-func SaveRelay(dir string, r RelayResults) error {
-	return writeResults(filepath.Join(dir, Folder), relayFile, r)
-}
-
-// SavePath writes the results below dir, for WriteReport.
-func SavePath(dir string, r PathResults) error {
-	return writeResults(filepath.Join(dir, Folder), pathFile, r)
-}
-
-// WriteReport makes dir/performance.md and the plots in dir/performance from the results there, and returns the files it wrote. The same results give
-// the same bytes. It needs at least one of the two kinds of results.
-func WriteReport(dir string) ([]string, error) {
-	files, err := Report(dir)
-	if err != nil {
-		return nil, err
-	}
-	names := sortedKeys(files)
-	for _, name := range names {
-		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
-			return nil, err
-		}
-	}
-	return names, nil
-}
-
-// Report is what WriteReport writes, by file name.
-func Report(dir string) (map[string][]byte, error) {
-	var relay *RelayResults
-	var path *PathResults
-	err := readResults(filepath.Join(dir, Folder), relayFile, &relay)
-	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = ignoreMissing(readResults(filepath.Join(dir, Folder), pathFile, &path))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if relay == nil && path == nil {
-		return nil, fmt.Errorf("no results in %s: make some with `walpost bench relay --out %s`", filepath.Join(dir, Folder), dir)
-	}
-	files := make(map[string][]byte)
-	var p page
-	p.add("# Performance\n\n<!-- Made by `walpost bench report` from the measurements in performance/. Do not edit. -->\n")
-	if relay != nil {
-		var walks []PathSummary
-		if path != nil {
-			walks = path.Summaries()
-		}
-		p.add("%s\n", lead(*relay, relay.Summaries(), walks))
-		p.relay(*relay, files)
-	}
-	if path != nil {
-		p.path(*path, files)
-	}
-	p.method(relay, path)
-	files[pageFile] = []byte(p.String())
-	return files, nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
 
 // page is Markdown in the making.
 type page struct{ strings.Builder }
@@ -223,19 +148,4 @@ func (p *page) terms(m map[string]string) {
 	for _, name := range sortedKeys(m) {
 		p.add("- %s: %s", name, m[name])
 	}
-}
-
-func contestantNames(r *RelayResults, path *PathResults) []Contestant {
-	var list []Contestant
-	if r != nil {
-		list = r.Contestants
-	}
-	if path != nil {
-		for _, c := range path.Contestants {
-			if !slices.ContainsFunc(list, func(have Contestant) bool { return have.Name == c.Name }) {
-				list = append(list, c)
-			}
-		}
-	}
-	return list
 }

@@ -15,8 +15,8 @@ const (
 // drainPlot shows who drains a backlog how fast.
 func drainPlot(r RelayResults) []byte {
 	list := r.Summaries()
-	d, y := draw(drainTitle(list), fmt.Sprintf("Events a second from a backlog of %s, commit log to consumer. Bar: median of %d; line: lowest to highest.",
-		count(r.Rows), r.Repeats))
+	d, y := draw(drainTitle(list), fmt.Sprintf("Events a second from a backlog of %s, commit log to consumer. Bar: median; line: lowest to highest.",
+		count(r.Rows)))
 	left, right := float64(margin+nameWidth), float64(plotWidth-margin-166)
 	yardstick := named(list, PgRecvlogical)
 	most := yardstick.Rate.Max

@@ -79,6 +79,30 @@ func TestEveryContestantCarriesEveryEventAndIsMeasured(t *testing.T) {
 	fmt.Printf("counts: bench: %d drains, %d latencies, 0 lost\n", len(results.Drains)+len(results.Huge), len(results.Latencies)) //nolint:forbidigo // for internal/suites
 }
 
+func TestASoakWatchesMemoryAndTheConfirmedPosition(t *testing.T) {
+	stack := realStack(t)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	const rate, secs = 300, 4
+	results, err := bench.RunSoak(ctx, bench.SoakConfig{Stack: stack, Deliveries: []string{"exactly-once"}, Rate: rate, Duration: secs * time.Second, Command: "test"})
+	if err != nil {
+		t.Fatalf("RunSoak() = %v, want no error", err)
+	}
+	s := results.Soaks[0]
+	if s.Measured != rate*secs || s.Count.Lost != 0 || s.Count.Doubled != 0 || s.Curve.At(99) <= 0 {
+		t.Errorf("soak = %d measured, count %+v, p99 %v, want %d, none lost or doubled, and a delay", s.Measured, s.Count, s.Curve.At(99), rate*secs)
+	}
+	for name, list := range map[string][]float64{"memory": s.MemoryMiB, "lag": s.LagSeconds, "log behind": s.LagMiB} {
+		if len(list) != secs {
+			t.Errorf("%s = %v, want a value for each of %d seconds", name, list, secs)
+		}
+	}
+	// The relay is behind at some look, since it confirms after the consumer has an event, and never by all of the time measured.
+	if least, most := slices.Min(s.MemoryMiB), slices.Max(s.LagSeconds); least < 1 || most <= 0 || most >= secs {
+		t.Errorf("memory is at least %v MiB, the position at most %v s behind, want both measured", least, most)
+	}
+}
+
 func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
 	stack := realStack(t)
 	stack.Dir = filepath.Join(temporary(t), "stack")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -121,10 +122,33 @@ func pathResults() bench.PathResults {
 	return r
 }
 
+// soakResults are ten minutes of both deliveries.
+func soakResults() bench.SoakResults {
+	r := bench.SoakResults{About: about, Rate: 5000, Seconds: 600, Contestants: relayResults().Contestants[:2]}
+	r.About.Command = "walpost bench soak --out docs"
+	for i, c := range r.Contestants {
+		s := bench.Soak{Latency: bench.Latency{
+			Contestant: c.Name, Round: 1, Rate: 5000, Achieved: 4987, Count: bench.Count{Written: 3_010_002, Seen: 3_010_002}, Measured: 3_000_000,
+			Curve: curveOf(3 + 2*float64(i)), Use: use(190, 95, 70),
+		}}
+		for second := range 600 {
+			wave := math.Sin(float64(second) / 9)
+			s.MemoryMiB = append(s.MemoryMiB, 48+20*float64(i)+math.Round(30*(wave+1))/10)
+			lag := math.Round(100*(0.12+0.05*wave+0.1*float64(i))) / 100
+			if second == 400 {
+				lag *= 3
+			}
+			s.LagSeconds, s.LagMiB = append(s.LagSeconds, lag), append(s.LagMiB, 3.5*lag)
+		}
+		r.Soaks = append(r.Soaks, s)
+	}
+	return r
+}
+
 func saved(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := errors.Join(bench.SaveRelay(dir, relayResults()), bench.SavePath(dir, pathResults())); err != nil {
+	if err := errors.Join(bench.SaveRelay(dir, relayResults()), bench.SavePath(dir, pathResults()), bench.SaveSoak(dir, soakResults())); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -151,8 +175,8 @@ func TestTheReportSaysWhatTheResultsSay(t *testing.T) {
 			t.Errorf("%s differs from its golden; -update accepts it (-want +got):\n%s", name, diff)
 		}
 	}
-	if got, want := len(files), 5; got != want {
-		t.Errorf("files = %d, want a page and 4 plots", got)
+	if got, want := len(files), 6; got != want {
+		t.Errorf("files = %d, want a page and 5 plots", got)
 	}
 }
 

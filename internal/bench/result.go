@@ -126,12 +126,6 @@ const (
 	HopAll     = "all"
 )
 
-// Files of results in a folder.
-const (
-	relayFile = "relay.json"
-	pathFile  = "path.json"
-)
-
 func writeResults(dir, name string, results any) error {
 	text, err := json.MarshalIndent(results, "", " ")
 	if err != nil {

@@ -27,7 +27,7 @@ text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-se
 .w0{fill:#0969da}.w1{fill:#54aeff}.d0{fill:#bc4c00}.d1{fill:#e0872f}.d2{fill:#c69026}.y0{fill:#8c959f}
 .w0s{stroke:#0969da}.w1s{stroke:#54aeff}.d0s{stroke:#bc4c00}.d1s{stroke:#e0872f}.d2s{stroke:#c69026}.y0s{stroke:#8c959f}
 .h0{fill:#8c959f}.h1{fill:#0969da}.h2{fill:#1a7f37}.h3{fill:#8250df}
-.faint{opacity:.32}
+.faint{opacity:.32}.curve{fill:none;stroke-width:1.5;stroke-linejoin:round}
 @media (prefers-color-scheme:dark){
 .card{fill:#0d1117;stroke:#3d444d}text{fill:#f0f6fc}.sub,.what,.small{fill:#9198a1}.in{fill:#fff}
 .value,.small{stroke:#0d1117}
@@ -87,6 +87,17 @@ func (d *drawing) rect(x, y, width, height, radius float64, class string) {
 
 func (d *drawing) line(x1, y1, x2, y2 float64, class string) {
 	fmt.Fprintf(&d.body, `<path class="%s" d="M%s %sL%s %s"/>`+"\n", class, num(x1), num(y1), num(x2), num(y2))
+}
+
+type point struct{ x, y float64 }
+
+// curve draws a line through the points.
+func (d *drawing) curve(points []point, class string) {
+	var b strings.Builder
+	for i, p := range points {
+		b.WriteString([]string{"M", "L"}[min(i, 1)] + num(p.x) + " " + num(p.y))
+	}
+	fmt.Fprintf(&d.body, `<path class="%s" d="%s"/>`+"\n", class, b.String())
 }
 
 func (d *drawing) dot(x, y, radius float64, class string) {

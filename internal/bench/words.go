@@ -46,6 +46,14 @@ func rate(value float64) string {
 	return count(int(math.Round(value)))
 }
 
+// span writes a length of time.
+func span(seconds float64) string {
+	if minutes := seconds / 60; minutes >= 2 && minutes == math.Trunc(minutes) {
+		return fmt.Sprintf("%g minutes", minutes)
+	}
+	return fmt.Sprintf("%g seconds", seconds)
+}
+
 // hundredths writes a ratio that is held against a goal.
 func hundredths(ratio float64) string { return fmt.Sprintf("%.2f×", ratio) }
 

@@ -23,12 +23,12 @@ func newBenchCommand(p *program) *cobra.Command {
 	return parent(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure the relays and the whole way, and write the report",
-		Long: `Measure walpost's relay against Debezium on a PostgreSQL, Kafka and Kafka Connect of their own, which are started for it and removed afterwards, and
+		Long: `Measure walpost's relay, alone and against Debezium, on a PostgreSQL, Kafka and Kafka Connect of their own, which are started for it and removed afterwards, and
 write the report with its plots. Figures mean something only on a machine that does nothing else.`,
-	}, newBenchRelayCommand(p), newBenchPathCommand(p), newBenchReportCommand(p), newBenchReadCommand(p))
+	}, newBenchRelayCommand(p), newBenchPathCommand(p), newBenchSoakCommand(p), newBenchReportCommand(p), newBenchReadCommand(p))
 }
 
-// benchFlags are those that the measurements have. What stands in it before register are the defaults.
+// benchFlags are those that the measurements have. What stands in it before it is registered are the defaults.
 type benchFlags struct {
 	against  []string
 	duration time.Duration
@@ -37,12 +37,18 @@ type benchFlags struct {
 }
 
 func (f *benchFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&f.against, "against", f.against, "contestants besides walpost: "+strings.Join(bench.Against(), ", "))
 	cmd.Flags().DurationVar(&f.duration, "duration", f.duration, "length of a measurement, after 2s of warm-up")
-	cmd.Flags().IntVar(&f.repeats, "repeats", f.repeats, "how often everything is measured, in turns")
 	cmd.Flags().StringVar(&f.out, "out", "bench-results", "folder for the report; its results are below "+bench.Folder+"/")
 	cmd.Flags().StringVar(&f.dir, "dir", "", "empty folder for the servers' data, which is kept; a temporary one when empty")
-	config.Flags(cmd.Flags(), "pg-bin", "connect-heap=2048")
+	config.Flags(cmd.Flags(), "pg-bin")
+}
+
+// registerTurns adds those of measurements in which contestants take turns.
+func (f *benchFlags) registerTurns(cmd *cobra.Command) {
+	f.register(cmd)
+	cmd.Flags().StringSliceVar(&f.against, "against", f.against, "contestants besides walpost: "+strings.Join(bench.Against(), ", "))
+	cmd.Flags().IntVar(&f.repeats, "repeats", f.repeats, "how often everything is measured, in turns")
+	config.Flags(cmd.Flags(), "connect-heap=2048")
 }
 
 func newBenchRelayCommand(p *program) *cobra.Command {
@@ -80,7 +86,7 @@ Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 			})
 		},
 	}
-	f.register(cmd)
+	f.registerTurns(cmd)
 	cmd.Flags().IntVar(&rows, "rows", 300_000, "one-row transactions of the backlog")
 	cmd.Flags().IntVar(&alone, "alone", 200, "events of a round that are written one at a time; 0: leave this out")
 	cmd.Flags().IntVar(&huge, "huge", 1_000_000, "rows of one transaction, which walpost carries once in each delivery; 0: leave this out")
@@ -117,7 +123,7 @@ with a report and plots.`,
 			})
 		},
 	}
-	f.register(cmd)
+	f.registerTurns(cmd)
 	cmd.Flags().IntVar(&clients, "clients", 2, "clients that register at once")
 	return cmd
 }
@@ -127,7 +133,7 @@ func newBenchReportCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "report",
 		Short:   "Write the page and its plots from results",
-		Long:    "Write performance.md and its plots from the results of bench relay and bench path in a folder. The same results give the same bytes.",
+		Long:    "Write performance.md and its plots from the results of bench relay, bench path and bench soak in a folder. The same results give the same bytes.",
 		Example: "  walpost bench report --out docs",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {

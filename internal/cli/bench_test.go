@@ -16,6 +16,7 @@ func TestWhatCannotBeMeasuredIsRefusedBeforeAnythingIsStarted(t *testing.T) {
 		"bench_huge_not_measured":     {"bench", "relay", "--against", "debezium,walpost-read", "--huge-against", "debezium-tuned,walpost-read"},
 		"bench_reading_has_no_path":   {"bench", "path", "--against", "debezium,walpost-read"},
 		"bench_read_to_nowhere":       {"bench", "read", "--until", "the end"},
+		"bench_soak_of_nothing":       {"bench", "soak", "--rate", "-1", "--duration", "1s", "--deliveries", "at-most-once"},
 		"bench_without_subcommand":    {"bench"},
 	} {
 		t.Run(name, func(t *testing.T) {
