@@ -3,6 +3,8 @@ package bench
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestEveryFigureInWhichWalpostIsBehindIsNamed(t *testing.T) {
@@ -110,5 +112,29 @@ func TestTitlesTellTheContestantsApart(t *testing.T) {
 		if got != want {
 			t.Errorf("title = %q, want %q", got, want)
 		}
+	}
+}
+
+func TestRatiosHoldWalpostAgainstDebeziumTuned(t *testing.T) {
+	t.Parallel()
+	r := opposed(2)
+	r.Latencies[0].Curve = Curve{{50, 3}, {90, 4}, {99, 5}, {100, 6}} // at least once
+	r.Alone = []Alone{{Contestant: exactlyOnce, Events: 9, Curve: Curve{{50, 4}, {99, 30}}}, {Contestant: DebeziumTuned, Events: 9, Curve: Curve{{50, 16}, {99, 20}}}}
+	want := [][]string{
+		{"walpost / Debezium, tuned", "exactly once, p50", "exactly once, p99", "at least once, p50", "at least once, p99"},
+		{"1,000/s", "2.00×", "2.00×", "0.30×", "0.25×"},
+		{"one event alone", "0.25×", "1.50×", "–", "–"},
+	}
+	if diff := cmp.Diff(want, RatioTable(r)); diff != "" {
+		t.Errorf("RatioTable() (-want +got):\n%s", diff)
+	}
+	var p page
+	p.ratios(r, r.Summaries())
+	if want := "where more is faster: exactly once 0.50×, at least once 0.50×."; !strings.Contains(p.String(), want) {
+		t.Errorf("page =\n%s\nwant in it %q", p.String(), want)
+	}
+	r.Contestants = r.Contestants[:2]
+	if got := RatioTable(r); len(got) != 1 {
+		t.Errorf("RatioTable(without Debezium) = %v, want the heading alone", got)
 	}
 }

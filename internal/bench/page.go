@@ -42,6 +42,7 @@ func (p *page) relay(r RelayResults, files map[string][]byte) {
 		}
 	}
 	p.alone(r)
+	p.ratios(r, list)
 	p.huge(r)
 	p.add("## What it takes from the machine\n")
 	p.plot("cost.svg", costTitle(list), costPlot(r), files)

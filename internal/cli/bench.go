@@ -82,7 +82,7 @@ Java 17 and, for the first time, Maven are needed; PostgreSQL 15 or newer.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return results, benchTable(bench.DrainTable(results), bench.ReadTable(results), bench.LatencyTable(results), bench.AloneTable(results), bench.HugeTable(results)), bench.SaveRelay(f.out, results)
+				return results, benchTable(bench.DrainTable(results), bench.ReadTable(results), bench.LatencyTable(results), bench.AloneTable(results), bench.RatioTable(results), bench.HugeTable(results)), bench.SaveRelay(f.out, results)
 			})
 		},
 	}
