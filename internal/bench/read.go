@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/walpost/walpost/relay"
@@ -13,7 +14,8 @@ type ReadResult struct {
 }
 
 // Read reads the slot up to the position through walpost's own engine and source, throws every event away and confirms it: reading and decoding alone,
-// without Kafka. The slot must exist. It returns when everything up to the position is confirmed; when ctx ends before, that is the error.
+// without Kafka. It returns when everything up to the position is confirmed. The slot must exist and be free; what a relay would wait for or try again is
+// an error here, because it would be measured too, and ctx's end before the position is reached is one.
 func Read(ctx context.Context, cfg pgwal.Config, until relay.LSN) (ReadResult, error) {
 	cfg.RequireSlot = true
 	source, err := pgwal.New(cfg)
@@ -23,7 +25,7 @@ func Read(ctx context.Context, cfg pgwal.Config, until relay.LSN) (ReadResult, e
 	reading, done := context.WithCancel(ctx)
 	defer done()
 	sink := &nowhere{until: until, done: done}
-	engine, err := relay.New(source, sink, relay.Config{Logger: cfg.Logger})
+	engine, err := relay.New(source, sink, relay.Config{Logger: cfg.Logger, Observer: sink})
 	if err != nil {
 		return ReadResult{}, err
 	}
@@ -31,7 +33,7 @@ func Read(ctx context.Context, cfg pgwal.Config, until relay.LSN) (ReadResult, e
 		return ReadResult{}, err
 	}
 	if !sink.reached {
-		return ReadResult{}, context.Cause(ctx)
+		return ReadResult{}, cmp.Or(sink.trouble, context.Cause(ctx))
 	}
 	return ReadResult{Events: sink.events}, nil
 }
@@ -42,6 +44,15 @@ type nowhere struct {
 	done    context.CancelFunc
 	events  int
 	reached bool
+	trouble error
+}
+
+// StateChanged implements relay.Observer: a session that failed is the last.
+func (n *nowhere) StateChanged(s relay.State, cause error) {
+	if s == relay.StateRetrying || s == relay.StateStandby {
+		n.trouble = cause
+		n.done()
+	}
 }
 
 func (n *nowhere) Open(context.Context, relay.Origin) (relay.Publisher, relay.Watermark, error) {

@@ -13,6 +13,8 @@ func TestAReadingStopsAtItsPositionAndTakesWhatItReadFromTheSlot(t *testing.T) {
 	url := pgtest.StartServer(t).URL(t)
 	ok(t, "migrate", "up", "--database-url", url)
 	runGolden(t, "bench_read_no_slot", map[string]string{"$URL": url}, "bench", "read", "--slot", "orders", "--until", "0/1", "--database-url", "$URL", "--log-level", "error")
+	runGolden(t, "bench_read_unreachable", map[string]string{"$CLOSED": "postgres://ada:planted@" + closedPort(t) + "/orders"},
+		"bench", "read", "--until", "0/1", "--database-url", "$CLOSED", "--log-level", "error")
 	ok(t, "slot", "create", "--slot", "orders", "--database-url", url)
 	pool := pgtest.Pool(t, url)
 	for _, events := range []int{6000, 1} { // the first more than a batch holds
