@@ -38,6 +38,19 @@ func (s *stream) report() {
 		if silent > 2*s.cfg.SenderTimeout {
 			s.lost(fmt.Errorf("the server has been silent for %v", silent))
 		}
+		s.rest()
+	}
+}
+
+// statusGap is the least time between two status updates. A batch may be confirmed each millisecond, and the server would be woken for each.
+const statusGap = 10 * time.Millisecond
+
+func (s *stream) rest() {
+	timer := time.NewTimer(statusGap)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.closing:
 	}
 }
 
