@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/walpost/walpost/record"
@@ -130,6 +131,35 @@ type Keeper interface {
 
 	// IdleInterval is the least time between two calls of Publish without events. Positions that come sooner are held back, and confirmed later.
 	IdleInterval() time.Duration
+}
+
+// Reporter is a Publisher that publishes in transactions and says how they end.
+type Reporter interface {
+	// Report makes the Publisher call ended at the end of each transaction from now on, from within Publish.
+	Report(ended func(Outcome))
+}
+
+// Outcome is how a transaction ended, as far as the Publisher knows.
+type Outcome int
+
+// The outcomes.
+const (
+	Committed      Outcome = iota + 1
+	Aborted                // nothing of it counts
+	UnknownOutcome         // the answer to the commit did not come; the next Open finds out
+)
+
+// String is the outcome's name in metrics.
+func (o Outcome) String() string {
+	switch o {
+	case Committed:
+		return "committed"
+	case Aborted:
+		return "aborted"
+	case UnknownOutcome:
+		return "unknown"
+	}
+	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
 // Delivery is how often a consumer that reads committed records sees an event.

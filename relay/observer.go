@@ -39,7 +39,8 @@ func (s State) String() string {
 
 // Observer is told what the relay does. Calls come one at a time, and hold Run up while they last.
 //
-// An Observer that wants to know more implements some of PublishObserver, ConfirmObserver, SkipObserver and DeliveryObserver as well.
+// An Observer that wants to know more implements some of PublishObserver, WaitObserver, ConfirmObserver, SkipObserver, TransactionObserver and
+// DeliveryObserver as well.
 type Observer interface {
 	// StateChanged is called when the state changes, and for each attempt while it is StateRetrying. cause is the error that led there, or nil.
 	StateChanged(s State, cause error)
@@ -51,6 +52,13 @@ type PublishObserver interface {
 	Published(events []Event, took time.Duration)
 }
 
+// WaitObserver is told of events that wait for the Sink.
+type WaitObserver interface {
+	// Waiting is called when events, of which there is at least one, are about to be given to the Sink, and anew when they are given to it again
+	// after an error. What comes behind them waits too, and is younger. They must not be kept.
+	Waiting(events []Event)
+}
+
 // ConfirmObserver is told of positions confirmed to the Source.
 type ConfirmObserver interface {
 	Confirmed(end LSN)
@@ -59,6 +67,11 @@ type ConfirmObserver interface {
 // SkipObserver is told how many events were not published because they were at or below the Sink's watermark.
 type SkipObserver interface {
 	Skipped(n int)
+}
+
+// TransactionObserver is told how the transactions of a Sink end that publishes in such; see Reporter.
+type TransactionObserver interface {
+	TransactionEnded(o Outcome)
 }
 
 // DeliveryObserver is told which delivery is in force, at the start of each session: the brokers may have changed in between.
@@ -78,6 +91,12 @@ func (r *run) observePublished(events []Event, took time.Duration) {
 	}
 }
 
+func (r *run) observeWaiting(events []Event) {
+	if o, ok := r.cfg.Observer.(WaitObserver); ok && len(events) > 0 {
+		o.Waiting(events)
+	}
+}
+
 func (r *run) observeConfirmed(end LSN) {
 	if o, ok := r.cfg.Observer.(ConfirmObserver); ok {
 		o.Confirmed(end)
@@ -87,6 +106,13 @@ func (r *run) observeConfirmed(end LSN) {
 func (r *run) observeSkipped(n int) {
 	if o, ok := r.cfg.Observer.(SkipObserver); ok && n > 0 {
 		o.Skipped(n)
+	}
+}
+
+func (r *run) observeTransactions(p Publisher) {
+	reporter, reports := p.(Reporter)
+	if o, ok := r.cfg.Observer.(TransactionObserver); ok && reports {
+		reporter.Report(o.TransactionEnded)
 	}
 }
 

@@ -37,6 +37,7 @@ func (r *run) session(ctx context.Context) error {
 		r.delivery, source.every = keeper.Delivery(), keeper.IdleInterval()
 	}
 	r.observeDelivery(r.delivery)
+	r.observeTransactions(publisher)
 	r.enter(StateStreaming, nil)
 	began := time.Now()
 	watermark.Timeline = origin.Timeline
@@ -154,6 +155,7 @@ var errUndrained = errors.New("the time to drain is over")
 
 func (r *run) publish(ctx context.Context, publisher Publisher, events []Event, mark Watermark) error {
 	began := time.Now()
+	r.observeWaiting(events)
 	acknowledged := r.watchStall(len(events), mark)
 	err := publisher.Publish(ctx, events, mark)
 	acknowledged(err == nil)

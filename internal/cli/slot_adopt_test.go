@@ -80,8 +80,13 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	first := exactly(t, url, broker.Brokers[0])
 	broker.Records(t, registrations, 2, 20*time.Second)
 	_, metrics := get(t, "http://"+first.addr(t, "ops")+"/metrics")
-	if want := `walpost_relay_delivery{mode="exactly-once"} 1`; !strings.Contains(metrics, want) {
-		t.Errorf("metrics have no %s", want)
+	for _, want := range []string{`walpost_relay_delivery{mode="exactly-once"} 1`, `walpost_relay_transactions_total{outcome="aborted"} 0`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics have no %s", want)
+		}
+	}
+	if none := `walpost_relay_transactions_total{outcome="committed"} 0`; strings.Contains(metrics, none) {
+		t.Errorf("metrics have %s after a record was published", none)
 	}
 	drained(t, first)
 

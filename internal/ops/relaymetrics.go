@@ -18,53 +18,82 @@ type RelayObserver struct {
 	health   *Health
 	hops     *prometheus.HistogramVec
 
-	events  *prometheus.CounterVec
-	bytes   prometheus.Counter
-	skipped *prometheus.CounterVec
-	state   *prometheus.GaugeVec
-	mode    *prometheus.GaugeVec
-	topics  bounded
+	events       *prometheus.CounterVec
+	bytes        prometheus.Counter
+	batches      prometheus.Histogram
+	delay        prometheus.Histogram
+	transactions *prometheus.CounterVec
+	skipped      *prometheus.CounterVec
+	published    *prometheus.GaugeVec
+	confirmed    *prometheus.GaugeVec
+	state        *prometheus.GaugeVec
+	halts        *prometheus.CounterVec
+	mode         *prometheus.GaugeVec
+	topics       bounded
 
 	mu      sync.Mutex // guards what follows
 	current relay.State
 	cause   error
+	oldest  time.Time // commit time of the oldest event that waits for Kafka; zero: none does
 }
 
 var (
-	_ relay.Observer        = (*RelayObserver)(nil)
-	_ relay.PublishObserver = (*RelayObserver)(nil)
-	_ relay.SkipObserver    = (*RelayObserver)(nil)
-
-	_ relay.DeliveryObserver = (*RelayObserver)(nil)
+	_ relay.Observer            = (*RelayObserver)(nil)
+	_ relay.PublishObserver     = (*RelayObserver)(nil)
+	_ relay.WaitObserver        = (*RelayObserver)(nil)
+	_ relay.ConfirmObserver     = (*RelayObserver)(nil)
+	_ relay.SkipObserver        = (*RelayObserver)(nil)
+	_ relay.TransactionObserver = (*RelayObserver)(nil)
+	_ relay.DeliveryObserver    = (*RelayObserver)(nil)
 )
 
 // RelayObserver returns the observer of this process's relay. Call it once.
 func (o *Ops) RelayObserver() *RelayObserver {
 	r := &RelayObserver{
-		registry: o.Registry,
-		health:   o.Health,
-		hops:     o.hops(),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "walpost_relay_events_total", Help: "Events that Kafka has acknowledged.",
-		}, []string{"topic"}),
+		registry: o.Registry, health: o.Health, hops: o.hops(),
+		events: relayCounter("events_total", "Events that Kafka has acknowledged.", "topic"),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "walpost_relay_bytes_total", Help: "Bytes of topics, keys, values and headers that Kafka has acknowledged.",
 		}),
-		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "walpost_relay_skipped_total", Help: "Events that were not published because they had been before.",
-		}, []string{"reason"}),
-		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "walpost_relay_state", Help: "1 for the state that the relay is in.",
-		}, []string{"state"}),
-		mode: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "walpost_relay_delivery", Help: "1 for the delivery that is in force.",
-		}, []string{"mode"}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "walpost_relay_batch_events", Help: "Events of each batch that Kafka has acknowledged.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 14), // 1 to 8192
+		}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "walpost_relay_publish_delay_seconds", Help: "Time from the commit of each event in the database to its acknowledgement by Kafka.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 22), // 0.5 ms to 17 min
+		}),
+		transactions: relayCounter("transactions_total", "Kafka transactions by how they ended; exactly once only.", "outcome"),
+		skipped:      relayCounter("skipped_total", "Events that were not published because they had been before.", "reason"),
+		published:    relayGauge("published_lsn_bytes", "Position in the log, as a count of bytes, of the transaction of the latest event that Kafka has acknowledged."),
+		confirmed:    relayGauge("confirmed_lsn_bytes", "Position in the log, as a count of bytes, up to which everything is confirmed to the database."),
+		state:        relayGauge("state", "1 for the state that the relay is in.", "state"),
+		halts:        relayCounter("halts_total", "Ends of the relay by a cause that no retry mends.", "cause"),
+		mode:         relayGauge("delivery", "1 for the delivery that is in force.", "mode"),
 	}
-	r.skipped.WithLabelValues("watermark") // shown before the first one
-	o.Registry.MustRegister(r.events, r.bytes, r.skipped, r.state, r.mode)
+	r.skipped.WithLabelValues("watermark") // shown before the first one, as are these
+	for _, outcome := range []relay.Outcome{relay.Committed, relay.Aborted, relay.UnknownOutcome} {
+		r.transactions.WithLabelValues(outcome.String())
+	}
+	for cause := relay.SlotMissing; cause <= relay.Unpublishable; cause++ {
+		r.halts.WithLabelValues(cause.String())
+	}
+	o.Registry.MustRegister(r.events, r.bytes, r.batches, r.delay, r.transactions, r.skipped, r.published, r.confirmed, r.state, r.halts, r.mode,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "walpost_relay_lag_seconds", Help: "Age of the oldest event that was read and waits for Kafka; 0 when none does.",
+		}, r.lag))
 	r.StateChanged(relay.StateStarting, nil)
 	o.Health.Register("relay", r.check)
 	return r
+}
+
+func relayCounter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "walpost", Subsystem: "relay", Name: name, Help: help}, labels)
+}
+
+// relayGauge is shown once it has a value.
+func relayGauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "walpost", Subsystem: "relay", Name: name, Help: help}, labels)
 }
 
 // InFlight adds a gauge of the bytes of events that were read and not yet published. bytes is called at each scrape, by any goroutine.
@@ -93,17 +122,44 @@ func (r *RelayObserver) StateChanged(s relay.State, cause error) {
 	r.mu.Lock()
 	before := r.current
 	r.current, r.cause = s, cause
+	if s == relay.StateStandby { // what was waiting is another relay's business now
+		r.oldest = time.Time{}
+	}
 	r.mu.Unlock()
 	r.state.WithLabelValues(s.String()).Set(1)
 	if before != s {
 		r.state.DeleteLabelValues(before.String())
 	}
+	var halt *relay.HaltError
+	if errors.As(cause, &halt) {
+		r.halts.WithLabelValues(halt.Cause.String()).Inc()
+	}
 	r.health.SetState("relay", s.String())
+}
+
+// Waiting implements relay.WaitObserver.
+func (r *RelayObserver) Waiting(events []relay.Event) { r.waits(events[0].CommittedAt) }
+
+func (r *RelayObserver) waits(since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.oldest = since
+}
+
+func (r *RelayObserver) lag() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.oldest.IsZero() {
+		return 0
+	}
+	return max(time.Since(r.oldest), 0).Seconds() // two clocks
 }
 
 // Published implements relay.PublishObserver.
 func (r *RelayObserver) Published(events []relay.Event, took time.Duration) {
-	began := time.Now().Add(-took)
+	r.waits(time.Time{})
+	now := time.Now()
+	began := now.Add(-took)
 	decoded, published := r.hops.WithLabelValues("commit_decode"), r.hops.WithLabelValues("decode_publish")
 	for i := range events {
 		e := &events[i]
@@ -112,7 +168,21 @@ func (r *RelayObserver) Published(events []relay.Event, took time.Duration) {
 		// Two clocks: a negative difference is one of them being wrong by a little.
 		decoded.Observe(max(began.Sub(e.CommittedAt), 0).Seconds())
 		published.Observe(took.Seconds())
+		r.delay.Observe(max(now.Sub(e.CommittedAt), 0).Seconds())
 	}
+	r.batches.Observe(float64(len(events)))
+	r.published.WithLabelValues().Set(float64(events[len(events)-1].Position.Commit))
+}
+
+// Confirmed implements relay.ConfirmObserver.
+func (r *RelayObserver) Confirmed(end relay.LSN) {
+	r.waits(time.Time{}) // or events that an error left waiting, and that turned out to be published, would be waited for
+	r.confirmed.WithLabelValues().Set(float64(end))
+}
+
+// TransactionEnded implements relay.TransactionObserver.
+func (r *RelayObserver) TransactionEnded(o relay.Outcome) {
+	r.transactions.WithLabelValues(o.String()).Inc()
 }
 
 // Skipped implements relay.SkipObserver.

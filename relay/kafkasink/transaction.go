@@ -26,6 +26,27 @@ type transactor struct {
 	written offsets
 	end     relay.LSN // of the latest watermark
 	dead    error     // why nothing more can be published
+
+	report func(relay.Outcome) // nil: nobody is told
+}
+
+// Report implements relay.Reporter.
+func (p *transactor) Report(ended func(relay.Outcome)) { p.report = ended }
+
+// errUncertain is a commit without an answer, or with one that does not tell.
+var errUncertain = errors.New("commit, which may have happened")
+
+// ended reports a transaction that transact has ended with err.
+func (p *transactor) ended(err error) {
+	switch {
+	case p.report == nil:
+	case err == nil:
+		p.report(relay.Committed)
+	case errors.Is(err, errUncertain):
+		p.report(relay.UnknownOutcome)
+	default:
+		p.report(relay.Aborted) // here or, where that failed, by the next Open: no commit was asked for
+	}
 }
 
 const (
@@ -94,7 +115,9 @@ func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.W
 	if err := p.pace(ctx); err != nil {
 		return err
 	}
-	if err := p.transact(ctx, client, events, mark); err != nil {
+	err = p.transact(ctx, client, events, mark)
+	p.ended(err)
+	if err != nil {
 		return authentication(explainFenced(p.origin, err))
 	}
 	p.written.add(p.records.all)
@@ -144,7 +167,7 @@ func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	if err := client.EndTransaction(ending, kgo.TryCommit); err != nil {
-		return fmt.Errorf("commit, which may have happened: %w", err)
+		return fmt.Errorf("%w: %w", errUncertain, err)
 	}
 	return nil
 }

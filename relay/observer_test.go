@@ -1,0 +1,97 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/walpost/walpost/relay"
+)
+
+// diary writes down what it is told about batches, in order.
+type diary struct{ lines []string }
+
+func (d *diary) StateChanged(relay.State, error) {}
+
+func (d *diary) say(format string, args ...any) {
+	d.lines = append(d.lines, fmt.Sprintf(format, args...))
+}
+
+func (d *diary) Waiting(events []relay.Event) {
+	d.say("%d wait, the oldest at %s", len(events), events[0].Position)
+}
+
+func (d *diary) Published(events []relay.Event, _ time.Duration) {
+	d.say("%d published, the last at %s", len(events), events[len(events)-1].Position)
+}
+
+func (d *diary) Confirmed(end relay.LSN)          { d.say("confirmed %s", end) }
+func (d *diary) TransactionEnded(o relay.Outcome) { d.say("transaction %s", o) }
+
+// reporterSink is a script whose publisher reports a transaction for each Publish.
+type reporterSink struct{ scriptSink }
+
+func (s reporterSink) Open(context.Context, relay.Origin) (relay.Publisher, relay.Watermark, error) {
+	return &reporter{scriptPublisher: scriptPublisher(s.scriptSink)}, s.watermark, nil
+}
+
+type reporter struct {
+	scriptPublisher
+	ended func(relay.Outcome)
+}
+
+func (r *reporter) Report(ended func(relay.Outcome)) { r.ended = ended }
+
+func (r *reporter) Publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
+	err := r.scriptPublisher.Publish(ctx, events, w)
+	if err != nil {
+		r.ended(relay.Aborted)
+	} else {
+		r.ended(relay.Committed)
+	}
+	return err
+}
+
+func TestAnObserverIsToldOfEventsBeforeAndAfterTheyArePublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		failures := 1
+		s := &script{publish: func(context.Context, []relay.Event) error {
+			if failures--; failures == 0 {
+				return errInjected
+			}
+			return nil
+		}}
+		s.next = func(call int) (relay.Batch, error) {
+			switch call {
+			case 1, 2: // the second time for the next session
+				return relay.Batch{Events: []relay.Event{event(10, 0), event(10, 1)}, End: 12}, nil
+			case 3:
+				return relay.Batch{End: 20}, nil
+			}
+			return relay.Batch{}, nil
+		}
+		seen := &diary{}
+		r, err := relay.New(s, reporterSink{scriptSink{s}}, relay.Config{Observer: seen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Run(ctx); err != nil {
+			t.Fatalf("Run = %v, want nil", err)
+		}
+		want := []string{
+			"2 wait, the oldest at 0/A#0", "transaction aborted",
+			"2 wait, the oldest at 0/A#0", "transaction committed", "2 published, the last at 0/A#1", "confirmed 0/C",
+			"transaction committed", "confirmed 0/14", // a position alone keeps nobody waiting
+		}
+		if diff := cmp.Diff(want, seen.lines); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+	})
+}
