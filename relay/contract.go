@@ -28,6 +28,16 @@ type Event struct {
 // ID is the event's id as text. It allocates.
 func (e *Event) ID() string { return e.Record.ID() }
 
+// TraceParent is the W3C trace context of the transaction that appended the event, nil when it has none.
+func (e *Event) TraceParent() []byte {
+	for i := range e.Record.Headers {
+		if e.Record.Headers[i].Key == record.HeaderTraceParent {
+			return e.Record.Headers[i].Value
+		}
+	}
+	return nil
+}
+
 // Batch is consecutive events in commit order.
 type Batch struct {
 	// Events may be empty: then only the position moved, because the database wrote what does not concern the outbox.

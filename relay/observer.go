@@ -1,6 +1,9 @@
 package relay
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // State is what a relay is doing.
 type State int
@@ -39,8 +42,8 @@ func (s State) String() string {
 
 // Observer is told what the relay does. Calls come one at a time, and hold Run up while they last.
 //
-// An Observer that wants to know more implements some of PublishObserver, WaitObserver, ConfirmObserver, SkipObserver, TransactionObserver and
-// DeliveryObserver as well.
+// An Observer that wants to know more implements some of PublishObserver, WaitObserver, SpanObserver, ConfirmObserver, SkipObserver,
+// TransactionObserver and DeliveryObserver as well.
 type Observer interface {
 	// StateChanged is called when the state changes, and for each attempt while it is StateRetrying. cause is the error that led there, or nil.
 	StateChanged(s State, cause error)
@@ -57,6 +60,13 @@ type WaitObserver interface {
 	// Waiting is called when events, of which there is at least one, are about to be given to the Sink, and anew when they are given to it again
 	// after an error. What comes behind them waits too, and is younger. They must not be kept.
 	Waiting(events []Event)
+}
+
+// SpanObserver stands around the publishing of a batch, for traces.
+type SpanObserver interface {
+	// StartSpan is called before events, of which there is at least one, are given to the Sink, which gets the context that it returns; the function
+	// that it returns is called when the Sink is done, with the error that there was. The events must not be kept.
+	StartSpan(ctx context.Context, events []Event) (context.Context, func(error))
 }
 
 // ConfirmObserver is told of positions confirmed to the Source.
@@ -95,6 +105,13 @@ func (r *run) observeWaiting(events []Event) {
 	if o, ok := r.cfg.Observer.(WaitObserver); ok && len(events) > 0 {
 		o.Waiting(events)
 	}
+}
+
+func (r *run) startSpan(ctx context.Context, events []Event) (context.Context, func(error)) {
+	if o, ok := r.cfg.Observer.(SpanObserver); ok && len(events) > 0 {
+		return o.StartSpan(ctx, events)
+	}
+	return ctx, func(error) {}
 }
 
 func (r *run) observeConfirmed(end LSN) {

@@ -25,6 +25,13 @@ func (d *diary) Waiting(events []relay.Event) {
 	d.say("%d wait, the oldest at %s", len(events), events[0].Position)
 }
 
+type inSpan struct{}
+
+func (d *diary) StartSpan(ctx context.Context, events []relay.Event) (context.Context, func(error)) {
+	d.say("span of %d begins", len(events))
+	return context.WithValue(ctx, inSpan{}, true), func(err error) { d.say("span ends with %v", err) }
+}
+
 func (d *diary) Published(events []relay.Event, _ time.Duration) {
 	d.say("%d published, the last at %s", len(events), events[len(events)-1].Position)
 }
@@ -62,7 +69,10 @@ func TestAnObserverIsToldOfEventsBeforeAndAfterTheyArePublished(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		failures := 1
-		s := &script{publish: func(context.Context, []relay.Event) error {
+		s := &script{publish: func(ctx context.Context, events []relay.Event) error {
+			if spanning := ctx.Value(inSpan{}) != nil; spanning != (len(events) > 0) {
+				t.Errorf("context of %d events is that of a span: %v", len(events), spanning)
+			}
 			if failures--; failures == 0 {
 				return errInjected
 			}
@@ -86,8 +96,8 @@ func TestAnObserverIsToldOfEventsBeforeAndAfterTheyArePublished(t *testing.T) {
 			t.Fatalf("Run = %v, want nil", err)
 		}
 		want := []string{
-			"2 wait, the oldest at 0/A#0", "transaction aborted",
-			"2 wait, the oldest at 0/A#0", "transaction committed", "2 published, the last at 0/A#1", "confirmed 0/C",
+			"2 wait, the oldest at 0/A#0", "span of 2 begins", "transaction aborted", "span ends with injected",
+			"2 wait, the oldest at 0/A#0", "span of 2 begins", "transaction committed", "span ends with <nil>", "2 published, the last at 0/A#1", "confirmed 0/C",
 			"transaction committed", "confirmed 0/14", // a position alone keeps nobody waiting
 		}
 		if diff := cmp.Diff(want, seen.lines); diff != "" {

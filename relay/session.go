@@ -157,7 +157,9 @@ func (r *run) publish(ctx context.Context, publisher Publisher, events []Event, 
 	began := time.Now()
 	r.observeWaiting(events)
 	acknowledged := r.watchStall(len(events), mark)
-	err := publisher.Publish(ctx, events, mark)
+	spanning, ended := r.startSpan(ctx, events)
+	err := publisher.Publish(spanning, events, mark)
+	ended(err)
 	acknowledged(err == nil)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

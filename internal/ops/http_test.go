@@ -16,7 +16,7 @@ import (
 	"github.com/walpost/walpost/internal/ops"
 )
 
-func newOps(t *testing.T) *ops.Ops {
+func newOps(t testing.TB) *ops.Ops {
 	t.Helper()
 	log, err := ops.NewLogger(t.Output(), "debug", "text")
 	if err != nil {

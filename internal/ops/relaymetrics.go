@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/walpost/walpost/relay"
 )
 
-// RelayObserver counts what a relay does and shows its state as health. It is safe for concurrent use.
+// RelayObserver counts and traces what a relay does and shows its state as health. It is safe for concurrent use.
 type RelayObserver struct {
 	registry *prometheus.Registry
 	health   *Health
+	tracer   trace.Tracer // nil: nobody collects spans
 	hops     *prometheus.HistogramVec
 
 	events       *prometheus.CounterVec
@@ -41,16 +43,17 @@ var (
 	_ relay.Observer            = (*RelayObserver)(nil)
 	_ relay.PublishObserver     = (*RelayObserver)(nil)
 	_ relay.WaitObserver        = (*RelayObserver)(nil)
+	_ relay.SpanObserver        = (*RelayObserver)(nil)
 	_ relay.ConfirmObserver     = (*RelayObserver)(nil)
 	_ relay.SkipObserver        = (*RelayObserver)(nil)
 	_ relay.TransactionObserver = (*RelayObserver)(nil)
 	_ relay.DeliveryObserver    = (*RelayObserver)(nil)
 )
 
-// RelayObserver returns the observer of this process's relay. Call it once.
+// RelayObserver returns the observer of this process's relay. Call it once, after StartTracing.
 func (o *Ops) RelayObserver() *RelayObserver {
 	r := &RelayObserver{
-		registry: o.Registry, health: o.Health, hops: o.hops(),
+		registry: o.Registry, health: o.Health, tracer: o.relayTracer(), hops: o.hops(),
 		events: relayCounter("events_total", "Events that Kafka has acknowledged.", "topic"),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "walpost_relay_bytes_total", Help: "Bytes of topics, keys, values and headers that Kafka has acknowledged.",
