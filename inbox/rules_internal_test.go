@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -133,31 +132,6 @@ func TestIdentify(t *testing.T) {
 			t.Errorf("identify(%v) = %v, which another message has", r, got)
 		}
 		seen[got.String()] = true
-	}
-}
-
-func TestClipGivesValidTextOfBoundedLength(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct{ in, want string }{
-		{"short", "short"},
-		{"0123456789", "01234567"},
-		{"0123456é", "0123456"},
-		{"a\xffb", "a\uFFFDb"},
-		{"", ""},
-	} {
-		if got := clip(tc.in, 8); got != tc.want || !utf8.ValidString(got) {
-			t.Errorf("clip(%q, 8) = %q, want %q", tc.in, got, tc.want)
-		}
-	}
-}
-
-func TestDeadLettersOfOneCauseHaveOneFingerprint(t *testing.T) {
-	t.Parallel()
-	a := fingerprint(classPermanent, "x", `user "bob" 0198c5a0-0000-7000-8000-000000000001 of 17 is gone`)
-	b := fingerprint(classPermanent, "x", `user "eve" 0198c5a0-ffff-7000-8000-00000000000f of 4 is gone`)
-	c := fingerprint(classPermanent, "x", `user "eve" is gone`)
-	if a != b || a == c {
-		t.Errorf("fingerprints are %s, %s, %s, want the first two equal and the third another", a, b, c)
 	}
 }
 
