@@ -154,12 +154,36 @@ func (e *Encoder) Encode(values [][]byte) (Record, error) {
 			return Record{}, fmt.Errorf("%w: event %s: %w", ErrUnpublishable, values[e.id], err)
 		}
 	}
+	return Record{Topic: topic, Key: values[e.key], Value: value, Headers: e.headersOf(values)}, nil
+}
+
+// Salvage makes what there is of the record of a row that Encode refuses: without a topic, and with the payload's text where that is no payload. The
+// error matches ErrUnpublishable: nothing can be said of a row with too few or too many values.
+func (e *Encoder) Salvage(values [][]byte) (Record, error) {
+	if len(values) != e.columns {
+		return Record{}, fmt.Errorf("%w: it has %d values for %d columns", ErrUnpublishable, len(values), e.columns)
+	}
+	value := values[e.payload]
+	if e.bytea && value != nil {
+		if bytes, err := decodeBytea(value); err == nil {
+			value = bytes
+		}
+	}
+	headers := e.headersOf(values)
+	if values[e.id] == nil {
+		headers = headers[1:] // rather than an id that is null
+	}
+	return Record{Key: values[e.key], Value: value, Headers: headers}, nil
+}
+
+// headersOf are the headers of one row.
+func (e *Encoder) headersOf(values [][]byte) []Header {
 	headers := e.takeHeaders()
 	headers[0] = Header{Key: HeaderID, Value: values[e.id]}
 	for i, p := range e.placed {
 		headers[i+1] = Header{Key: p.header, Value: values[p.index]}
 	}
-	return Record{Topic: topic, Key: values[e.key], Value: value, Headers: headers}, nil
+	return headers
 }
 
 // takeHeaders cuts the headers of one record off the slab. Their capacity ends with them, so that appending to one record's headers

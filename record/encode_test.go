@@ -216,3 +216,48 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+func TestSalvageKeepsWhatThereIsOfARowThatEncodeRefuses(t *testing.T) {
+	t.Parallel()
+	const id = "0199a0c5-7a30-7f2a-9d52-0d4f3a3f0001"
+	columns := table()
+	columns[4].TypeOID = 17 // a payload of bytes
+	headers := func(eventType []byte) []record.Header {
+		return []record.Header{
+			{Key: "id", Value: []byte(id)}, {Key: "event_type", Value: eventType}, {Key: "aggregate_type", Value: []byte("user")}, {Key: "traceparent"}, {Key: "headers"},
+		}
+	}
+	for name, tc := range map[string]struct {
+		values [][]byte
+		want   record.Record
+	}{
+		"without a topic": {
+			values: row(id, "user", "42", "NULL", `\x00ff`, "NULL", "NULL", "NULL"),
+			want:   record.Record{Key: []byte("42"), Value: []byte{0, 0xff}, Headers: headers(nil)},
+		},
+		"with a topic that is none": {
+			values: row(id, "user", "NULL", "no topic", "NULL", "NULL", "NULL", "NULL"),
+			want:   record.Record{Headers: headers([]byte("no topic"))},
+		},
+		"with a payload that is none": {
+			values: row(id, "user", "42", "a", `\xzz`, "NULL", "NULL", "NULL"),
+			want:   record.Record{Key: []byte("42"), Value: []byte(`\xzz`), Headers: headers([]byte("a"))},
+		},
+		"without an id": {
+			values: row("NULL", "user", "42", "a", `\x00ff`, "NULL", "NULL", "NULL"),
+			want:   record.Record{Key: []byte("42"), Value: []byte{0, 0xff}, Headers: headers([]byte("a"))[1:]},
+		},
+	} {
+		e := resolve(t, record.Mapping{}, columns)
+		if _, err := e.Encode(tc.values); !errors.Is(err, record.ErrUnpublishable) {
+			t.Errorf("Encode of a row %s = %v, want ErrUnpublishable", name, err)
+		}
+		got, err := e.Salvage(tc.values)
+		if diff := cmp.Diff(tc.want, got); err != nil || diff != "" {
+			t.Errorf("Salvage of a row %s = %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+	if _, err := resolve(t, record.Mapping{}, columns).Salvage(row(id)); !errors.Is(err, record.ErrUnpublishable) {
+		t.Errorf("Salvage of too few values = %v, want ErrUnpublishable", err)
+	}
+}

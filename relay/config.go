@@ -65,8 +65,19 @@ func (e *SlowRetry) Error() string { return e.Err.Error() }
 // Unwrap is the error itself.
 func (e *SlowRetry) Unwrap() error { return e.Err }
 
+// Learned marks a passing error behind which the next attempt does better, because of what this one found out: the pause does not grow with it.
+type Learned struct{ Err error }
+
+func (e *Learned) Error() string { return e.Err.Error() }
+
+// Unwrap is the error itself.
+func (e *Learned) Unwrap() error { return e.Err }
+
 // backoff is the pause after the failure err.
 func (r *run) backoff(err error) time.Duration {
+	if learned := (*Learned)(nil); errors.As(err, &learned) {
+		r.failures = 0
+	}
 	wait := r.cfg.BackoffMin
 	for range r.failures {
 		if wait >= r.cfg.BackoffMax {

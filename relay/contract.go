@@ -21,12 +21,35 @@ func ParseLSN(s string) (LSN, error) { return record.ParseLSN(s) }
 // keeps one keeps the memory of its neighbours alive with it.
 type Event struct {
 	Position    Position
-	CommittedAt time.Time // the commit time of its transaction, by the database's clock
-	Record      record.Record
+	CommittedAt time.Time     // the commit time of its transaction, by the database's clock
+	Record      record.Record // without a topic: see Dead
 }
 
-// ID is the event's id as text. It allocates.
-func (e *Event) ID() string { return e.Record.ID() }
+// ID is the event's id as text. It allocates. An event without one, which can only be dead, goes by its position.
+func (e *Event) ID() string {
+	if id := e.Record.ID(); id != "" {
+		return id
+	}
+	return e.Position.String()
+}
+
+// Dead is why the event can never be published, nil for every event that has a topic. A Source that was told to hand such a row on makes of it what there
+// is of its record, without a topic and with a header record.HeaderDeadMessage that says why. A Sink puts it where dead letters go, or returns the halt.
+func (e *Event) Dead() *HaltError {
+	if e.Record.Topic != "" {
+		return nil
+	}
+	why := "it has no topic"
+	for _, h := range e.Record.Headers {
+		if h.Key == record.HeaderDeadMessage {
+			why = string(h.Value)
+		}
+	}
+	return &HaltError{
+		Cause: Unpublishable, From: e.Position.Commit, Err: fmt.Errorf("event %s at position %s: %s", e.ID(), e.Position, why),
+		Hint: "give the sink a DeadLetterTopic, or the source no DeadLetters: then it halts itself, behind everything before the row",
+	}
+}
 
 // TraceParent is the W3C trace context of the transaction that appended the event, nil when it has none.
 func (e *Event) TraceParent() []byte {
@@ -122,7 +145,7 @@ type Preparer interface {
 type Publisher interface {
 	// Publish returns nil when all events are durable, in order within each key, and w with them if the Sink keeps a watermark. Any other
 	// outcome is an error, after which nothing is assumed and the Publisher is closed. events may be empty: then only w moved. The slice is not
-	// kept after Publish returns, and its bytes not after Close.
+	// kept after Publish returns, and its bytes not after Close. An event that is Dead is not published; see there.
 	Publish(ctx context.Context, events []Event, w Watermark) error
 
 	Close() error
@@ -147,6 +170,12 @@ type Keeper interface {
 type Reporter interface {
 	// Report makes the Publisher call ended at the end of each transaction from now on, from within Publish.
 	Report(ended func(Outcome))
+}
+
+// DeadReporter is a Publisher that makes dead letters, and says of which events.
+type DeadReporter interface {
+	// ReportDead makes the Publisher call buried for each event whose dead letter was acknowledged, from now on, from within Publish.
+	ReportDead(buried func(ev *Event, why *HaltError))
 }
 
 // Outcome is how a transaction ended, as far as the Publisher knows.

@@ -43,7 +43,7 @@ func (s State) String() string {
 // Observer is told what the relay does. Calls come one at a time, and hold Run up while they last.
 //
 // An Observer that wants to know more implements some of PublishObserver, WaitObserver, SpanObserver, ConfirmObserver, SkipObserver,
-// TransactionObserver and DeliveryObserver as well.
+// TransactionObserver, DeadLetterObserver and DeliveryObserver as well.
 type Observer interface {
 	// StateChanged is called when the state changes, and for each attempt while it is StateRetrying. cause is the error that led there, or nil.
 	StateChanged(s State, cause error)
@@ -51,7 +51,7 @@ type Observer interface {
 
 // PublishObserver is told of published events.
 type PublishObserver interface {
-	// Published is called after the Sink has acknowledged events, of which there is at least one. They must not be kept.
+	// Published is called after the Sink has acknowledged events, of which there is at least one, dead letters included. They must not be kept.
 	Published(events []Event, took time.Duration)
 }
 
@@ -82,6 +82,12 @@ type SkipObserver interface {
 // TransactionObserver is told how the transactions of a Sink end that publishes in such; see Reporter.
 type TransactionObserver interface {
 	TransactionEnded(o Outcome)
+}
+
+// DeadLetterObserver is told of events that can never be published and became dead letters; see DeadReporter. It is told before they are Published, with
+// their neighbours.
+type DeadLetterObserver interface {
+	DeadLettered(ev *Event, why *HaltError)
 }
 
 // DeliveryObserver is told which delivery is in force, at the start of each session: the brokers may have changed in between.
@@ -126,10 +132,15 @@ func (r *run) observeSkipped(n int) {
 	}
 }
 
-func (r *run) observeTransactions(p Publisher) {
+// observePublisher lets the Publisher tell what it alone knows.
+func (r *run) observePublisher(p Publisher) {
 	reporter, reports := p.(Reporter)
 	if o, ok := r.cfg.Observer.(TransactionObserver); ok && reports {
 		reporter.Report(o.TransactionEnded)
+	}
+	undertaker, buries := p.(DeadReporter)
+	if o, ok := r.cfg.Observer.(DeadLetterObserver); ok && buries {
+		undertaker.ReportDead(o.DeadLettered)
 	}
 }
 

@@ -36,7 +36,10 @@ func (d *diary) Published(events []relay.Event, _ time.Duration) {
 	d.say("%d published, the last at %s", len(events), events[len(events)-1].Position)
 }
 
-func (d *diary) Confirmed(end relay.LSN)          { d.say("confirmed %s", end) }
+func (d *diary) Confirmed(end relay.LSN) { d.say("confirmed %s", end) }
+func (d *diary) DeadLettered(ev *relay.Event, why *relay.HaltError) {
+	d.say("%s is dead: %s", ev.Position, why.Cause)
+}
 func (d *diary) TransactionEnded(o relay.Outcome) { d.say("transaction %s", o) }
 
 // reporterSink is a script whose publisher reports a transaction for each Publish.
@@ -48,10 +51,13 @@ func (s reporterSink) Open(context.Context, relay.Origin) (relay.Publisher, rela
 
 type reporter struct {
 	scriptPublisher
-	ended func(relay.Outcome)
+	ended  func(relay.Outcome)
+	buried func(*relay.Event, *relay.HaltError)
 }
 
 func (r *reporter) Report(ended func(relay.Outcome)) { r.ended = ended }
+
+func (r *reporter) ReportDead(buried func(*relay.Event, *relay.HaltError)) { r.buried = buried }
 
 func (r *reporter) Publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
 	err := r.scriptPublisher.Publish(ctx, events, w)
@@ -59,6 +65,9 @@ func (r *reporter) Publish(ctx context.Context, events []relay.Event, w relay.Wa
 		r.ended(relay.Aborted)
 	} else {
 		r.ended(relay.Committed)
+		if len(events) > 0 {
+			r.buried(&events[0], &relay.HaltError{Cause: relay.EventTooLarge})
+		}
 	}
 	return err
 }
@@ -97,7 +106,7 @@ func TestAnObserverIsToldOfEventsBeforeAndAfterTheyArePublished(t *testing.T) {
 		}
 		want := []string{
 			"2 wait, the oldest at 0/A#0", "span of 2 begins", "transaction aborted", "span ends with injected",
-			"2 wait, the oldest at 0/A#0", "span of 2 begins", "transaction committed", "span ends with <nil>", "2 published, the last at 0/A#1", "confirmed 0/C",
+			"2 wait, the oldest at 0/A#0", "span of 2 begins", "transaction committed", "0/A#0 is dead: event_too_large", "span ends with <nil>", "2 published, the last at 0/A#1", "confirmed 0/C",
 			"transaction committed", "confirmed 0/14", // a position alone keeps nobody waiting
 		}
 		if diff := cmp.Diff(want, seen.lines); diff != "" {

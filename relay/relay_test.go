@@ -210,6 +210,26 @@ func TestARefusedPasswordIsNotTriedInAHurry(t *testing.T) {
 	})
 }
 
+func TestThePauseDoesNotGrowWhileEachAttemptLearnsFromTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		s := &script{open: func(attempt int) error {
+			if attempt == 20 {
+				cancel()
+			}
+			return fmt.Errorf("publish: %w", &relay.Learned{Err: errInjected})
+		}}
+		if err := newRelay(t, s, relay.Config{BackoffMin: 100 * time.Millisecond}).Run(ctx); err != nil {
+			t.Fatalf("Run = %v, want nil", err)
+		}
+		if got := time.Since(began); got > 2*time.Second {
+			t.Errorf("20 attempts took %v, want at most 100 ms each", got)
+		}
+	})
+}
+
 func TestAStandbyWaitsForTheSlotAndTakesOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -37,7 +37,7 @@ func (r *run) session(ctx context.Context) error {
 		r.delivery, source.every = keeper.Delivery(), keeper.IdleInterval()
 	}
 	r.observeDelivery(r.delivery)
-	r.observeTransactions(publisher)
+	r.observePublisher(publisher)
 	r.enter(StateStreaming, nil)
 	began := time.Now()
 	watermark.Timeline = origin.Timeline

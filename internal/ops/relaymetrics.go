@@ -26,6 +26,7 @@ type RelayObserver struct {
 	delay        prometheus.Histogram
 	transactions *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
+	dead         *prometheus.CounterVec
 	published    *prometheus.GaugeVec
 	confirmed    *prometheus.GaugeVec
 	state        *prometheus.GaugeVec
@@ -36,7 +37,8 @@ type RelayObserver struct {
 	mu      sync.Mutex // guards what follows
 	current relay.State
 	cause   error
-	oldest  time.Time // commit time of the oldest event that waits for Kafka; zero: none does
+	oldest  time.Time               // commit time of the oldest event that waits for Kafka; zero: none does
+	buried  map[relay.Position]bool // events of the batch at hand that became dead letters
 }
 
 var (
@@ -47,6 +49,7 @@ var (
 	_ relay.ConfirmObserver     = (*RelayObserver)(nil)
 	_ relay.SkipObserver        = (*RelayObserver)(nil)
 	_ relay.TransactionObserver = (*RelayObserver)(nil)
+	_ relay.DeadLetterObserver  = (*RelayObserver)(nil)
 	_ relay.DeliveryObserver    = (*RelayObserver)(nil)
 )
 
@@ -68,6 +71,7 @@ func (o *Ops) RelayObserver() *RelayObserver {
 		}),
 		transactions: relayCounter("transactions_total", "Kafka transactions by how they ended; exactly once only.", "outcome"),
 		skipped:      relayCounter("skipped_total", "Events that were not published because they had been before.", "reason"),
+		dead:         relayCounter("dead_letters_total", "Events that can never be published and went to the dead-letter topic.", "cause"),
 		published:    relayGauge("published_lsn_bytes", "Position in the log, as a count of bytes, of the transaction of the latest event that Kafka has acknowledged."),
 		confirmed:    relayGauge("confirmed_lsn_bytes", "Position in the log, as a count of bytes, up to which everything is confirmed to the database."),
 		state:        relayGauge("state", "1 for the state that the relay is in.", "state"),
@@ -78,10 +82,13 @@ func (o *Ops) RelayObserver() *RelayObserver {
 	for _, outcome := range []relay.Outcome{relay.Committed, relay.Aborted, relay.UnknownOutcome} {
 		r.transactions.WithLabelValues(outcome.String())
 	}
+	for _, cause := range []relay.Cause{relay.EventTooLarge, relay.TopicMissing, relay.Unpublishable} {
+		r.dead.WithLabelValues(cause.String())
+	}
 	for cause := relay.SlotMissing; cause <= relay.Unpublishable; cause++ {
 		r.halts.WithLabelValues(cause.String())
 	}
-	o.Registry.MustRegister(r.events, r.bytes, r.batches, r.delay, r.transactions, r.skipped, r.published, r.confirmed, r.state, r.halts, r.mode,
+	o.Registry.MustRegister(r.events, r.bytes, r.batches, r.delay, r.transactions, r.skipped, r.dead, r.published, r.confirmed, r.state, r.halts, r.mode,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "walpost_relay_lag_seconds", Help: "Age of the oldest event that was read and waits for Kafka; 0 when none does.",
 		}, r.lag))
@@ -160,12 +167,15 @@ func (r *RelayObserver) lag() float64 {
 
 // Published implements relay.PublishObserver.
 func (r *RelayObserver) Published(events []relay.Event, took time.Duration) {
-	r.waits(time.Time{})
+	buried := r.settled()
 	now := time.Now()
 	began := now.Add(-took)
 	decoded, published := r.hops.WithLabelValues("commit_decode"), r.hops.WithLabelValues("decode_publish")
 	for i := range events {
 		e := &events[i]
+		if buried[e.Position] {
+			continue
+		}
 		r.events.WithLabelValues(r.topics.value(e.Record.Topic)).Inc()
 		r.bytes.Add(float64(e.Record.Size()))
 		// Two clocks: a negative difference is one of them being wrong by a little.
@@ -175,6 +185,25 @@ func (r *RelayObserver) Published(events []relay.Event, took time.Duration) {
 	}
 	r.batches.Observe(float64(len(events)))
 	r.published.WithLabelValues().Set(float64(events[len(events)-1].Position.Commit))
+}
+
+// settled says that nothing waits any more, and which events of the batch became dead letters.
+func (r *RelayObserver) settled() (buried map[relay.Position]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	buried, r.buried, r.oldest = r.buried, nil, time.Time{}
+	return buried
+}
+
+// DeadLettered implements relay.DeadLetterObserver.
+func (r *RelayObserver) DeadLettered(ev *relay.Event, why *relay.HaltError) {
+	r.dead.WithLabelValues(why.Cause.String()).Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buried == nil {
+		r.buried = make(map[relay.Position]bool)
+	}
+	r.buried[ev.Position] = true
 }
 
 // Confirmed implements relay.ConfirmObserver.

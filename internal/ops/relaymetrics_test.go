@@ -180,6 +180,28 @@ func TestTheLagIsTheAgeOfTheOldestEventThatWaits(t *testing.T) {
 	})
 }
 
+func TestDeadLettersAreCountedApart(t *testing.T) {
+	t.Parallel()
+	o := newOps(t)
+	observer := o.RelayObserver()
+	var events []relay.Event
+	for n, cause := range []relay.Cause{relay.EventTooLarge, 0, relay.Unpublishable, relay.Unpublishable} {
+		ev := relay.Event{Position: relay.Position{Index: uint32(n)}, Record: record.Record{Topic: "a"}}
+		events = append(events, ev)
+		if cause != 0 {
+			observer.DeadLettered(&ev, &relay.HaltError{Cause: cause, Err: errors.New("refused")})
+		}
+	}
+	observer.Published(events, time.Millisecond)
+	observer.Published(events[:1], time.Millisecond) // again, and alive, since its topic takes it now
+	wantMetrics(t, o, `
+walpost_relay_dead_letters_total{cause="event_too_large"} 1
+walpost_relay_dead_letters_total{cause="topic_missing"} 0
+walpost_relay_dead_letters_total{cause="unpublishable"} 2
+walpost_relay_events_total{topic="a"} 2
+`)
+}
+
 func TestHaltsAreCountedByTheirCause(t *testing.T) {
 	t.Parallel()
 	o := newOps(t)

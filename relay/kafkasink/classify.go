@@ -10,12 +10,11 @@ import (
 	"github.com/walpost/walpost/relay"
 )
 
-// classify turns a broker's answer to one event into the relay's terms: a cause that no retry mends halts, the rest passes.
+// classify turns a broker's answer to one event, or its dead letter, for the topic into the relay's terms: a cause that no retry mends halts, the rest passes.
 // The codes are those of https://kafka.apache.org/protocol#protocol_error_codes.
 //
 // creates says that the relay makes missing topics.
-func classify(ev *relay.Event, err error, creates bool) error {
-	topic := ev.Record.Topic
+func classify(ev *relay.Event, topic string, err error, creates bool) error {
 	halt := func(cause relay.Cause, what, hint string) error {
 		return &relay.HaltError{
 			Cause: cause, From: ev.Position.Commit, Hint: hint,

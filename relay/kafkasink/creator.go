@@ -12,33 +12,29 @@ import (
 	"github.com/walpost/walpost/relay"
 )
 
-// creator creates the topics of events that it has not seen before, if it is to.
+// creator creates topics that it has not seen before, if it is to.
 type creator struct {
 	enabled bool
 	known   map[string]bool
 }
 
-func (c *creator) create(ctx context.Context, client *kgo.Client, events []relay.Event) error {
-	if !c.enabled {
+// create creates a topic for the event, if it is not there.
+func (c *creator) create(ctx context.Context, client *kgo.Client, ev *relay.Event, topic string) error {
+	if !c.enabled || c.known[topic] {
 		return nil
 	}
-	for i := range events {
-		topic := events[i].Record.Topic
-		if c.known[topic] {
-			continue
-		}
-		admin := kadm.NewClient(client)
-		_, err := admin.CreateTopic(ctx, brokersDefault, brokersDefault, nil, topic)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			// Who may not create is told so for topics that are there, too.
-			if there, lookErr := admin.ListTopics(ctx, topic); lookErr != nil || !there.Has(topic) {
-				return uncreated(&events[i], err)
-			}
-		}
-		if c.known == nil {
-			c.known = make(map[string]bool)
-		}
-		c.known[topic] = true
+	if c.known == nil {
+		c.known = make(map[string]bool)
+	}
+	c.known[topic] = true
+	admin := kadm.NewClient(client)
+	_, err := admin.CreateTopic(ctx, brokersDefault, brokersDefault, nil, topic)
+	if err == nil || errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	// Who may not create is told so for topics that are there, too.
+	if there, lookErr := admin.ListTopics(ctx, topic); lookErr != nil || !there.Has(topic) {
+		return uncreated(ev, topic, err)
 	}
 	return nil
 }
@@ -47,8 +43,7 @@ func (c *creator) create(ctx context.Context, client *kgo.Client, events []relay
 const brokersDefault = -1
 
 // uncreated is about a topic that the brokers would not make.
-func uncreated(ev *relay.Event, err error) error {
-	topic := ev.Record.Topic
+func uncreated(ev *relay.Event, topic string, err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
@@ -56,7 +51,7 @@ func uncreated(ev *relay.Event, err error) error {
 	case errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidReplicationFactor), errors.Is(err, kerr.InvalidPartitions):
 		hint = createCommand(topic) + ", with the --partitions and --replication-factor that the brokers accept"
 	default:
-		return classify(ev, fmt.Errorf("create topic: %w", err), true)
+		return classify(ev, topic, fmt.Errorf("create topic: %w", err), true)
 	}
 	return &relay.HaltError{
 		Cause: relay.TopicMissing, From: ev.Position.Commit, Hint: hint,

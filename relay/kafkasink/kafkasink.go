@@ -27,6 +27,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/walpost/walpost/record"
 	"github.com/walpost/walpost/relay"
 )
 
@@ -57,6 +58,12 @@ type Config struct {
 	// databases share it. Defaults to outbox.relay.watermarks.
 	WatermarkTopic string
 
+	// DeadLetterTopic is where events go that can never be published: rows that the Source hands on as dead, records that their topic does not take, and,
+	// unless CreateTopics is set, events whose topic does not exist. A dead letter has the key, the value and the headers of its event, and headers that
+	// say why and from where (see package record); it is published in the place of its event, in the same transaction. The later events of its key go
+	// on. Defaults to none: such an event halts the relay.
+	DeadLetterTopic string
+
 	// Logger gets what an operator should know of a start, at level info and warn. Payloads are never logged. Defaults to none.
 	Logger *slog.Logger
 
@@ -71,6 +78,7 @@ type Sink struct {
 	ring    ring
 	bounds  bounds
 	singles singles
+	doomed  doomed
 }
 
 // New checks the configuration; it connects to nothing.
@@ -84,11 +92,24 @@ func New(cfg Config) (*Sink, error) {
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 10*time.Second)
 	cfg.WatermarkTopic = cmp.Or(cfg.WatermarkTopic, "outbox.relay.watermarks")
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	if err := cfg.checkDeadLetters(); err != nil {
+		return nil, fmt.Errorf("kafkasink: DeadLetterTopic: %w", err)
+	}
 	s := &Sink{cfg: cfg, options: options(cfg), ring: defaultRing}
 	if err := s.inspect(); err != nil {
 		return nil, fmt.Errorf("kafkasink: %w", err)
 	}
 	return s, nil
+}
+
+func (c Config) checkDeadLetters() error {
+	switch c.DeadLetterTopic {
+	case "":
+		return nil
+	case c.WatermarkTopic:
+		return fmt.Errorf("%s keeps the watermark", c.WatermarkTopic)
+	}
+	return record.CheckTopic(c.DeadLetterTopic)
 }
 
 // inspect refuses the options that the guarantee does not survive and that nothing can win over, and reads the ones that are ours to respect.
@@ -165,10 +186,11 @@ func (s *Sink) Open(ctx context.Context, o relay.Origin) (relay.Publisher, relay
 	if err != nil {
 		return nil, relay.Watermark{}, err
 	}
-	records := records{position: s.cfg.PositionHeaders, topics: creator{enabled: s.cfg.CreateTopics}, limits: limits}
+	records := s.newRecords(limits)
 	if s.cfg.Delivery != relay.ExactlyOnce {
 		return &publisher{client: client, records: records}, relay.Watermark{}, nil
 	}
+	records.reserved = s.cfg.WatermarkTopic
 	p := &transactor{sink: s, origin: o, admin: client, records: records, written: offsets{}}
 	if err := p.takeOver(ctx); err != nil {
 		return nil, relay.Watermark{}, errors.Join(err, p.Close())
@@ -178,6 +200,13 @@ func (s *Sink) Open(ctx context.Context, o relay.Origin) (relay.Publisher, relay
 		return nil, relay.Watermark{}, errors.Join(err, p.Close())
 	}
 	return p, w, nil
+}
+
+func (s *Sink) newRecords(l *limits) records {
+	return records{
+		position: s.cfg.PositionHeaders, topics: creator{enabled: s.cfg.CreateTopics}, limits: l,
+		letters: letters{topic: s.cfg.DeadLetterTopic, doomed: &s.doomed, log: s.cfg.Logger},
+	}
 }
 
 // connect returns a client that is connected to a broker.

@@ -81,6 +81,12 @@ func (s *singles) add(topic string) {
 	s.topics[topic] = true
 }
 
+func (s *singles) remove(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.topics, topic)
+}
+
 func (s *Sink) newLimits() *limits {
 	return &limits{bounds: s.bounds, singles: &s.singles, log: s.cfg.Logger, topics: make(map[string]int32)}
 }
@@ -108,10 +114,9 @@ func (l *limits) of(topic string) int32 {
 	return min(max(limit, leastLimit), l.request)
 }
 
-// learn reads the limits of topics that were not seen before. It asks by itself, because the admin client gives all topics up for one that it may not
+// learn reads the limits of topics. It asks by itself, because the admin client gives all topics up for one that it may not
 // look at.
-func (l *limits) learn(ctx context.Context, client *kgo.Client, events []relay.Event) error {
-	topics := l.unseen(events)
+func (l *limits) learn(ctx context.Context, client *kgo.Client, topics []string) error {
 	if len(topics) == 0 {
 		return nil
 	}
@@ -142,11 +147,12 @@ func (l *limits) learn(ctx context.Context, client *kgo.Client, events []relay.E
 	return nil
 }
 
+// unseen are the topics whose limits are not known.
 func (l *limits) unseen(events []relay.Event) (topics []string) {
 	last := ""
 	for i := range events {
 		topic := events[i].Record.Topic
-		if topic == last {
+		if topic == last || topic == "" {
 			continue
 		}
 		last = topic
@@ -174,25 +180,9 @@ func (l *limits) singly(events []relay.Event) bool {
 	return slices.ContainsFunc(events, func(ev relay.Event) bool { return l.singles.has(ev.Record.Topic) })
 }
 
-// refuseTooLarge halts for the first event that no batch can hold, before anything of its batch leaves. The client refuses such a record too, but from a
-// goroutine of its own, while the flush already sends what lies behind it.
-func (r *records) refuseTooLarge(events []relay.Event) error {
-	topic, most := "", 0
-	for i := range r.all {
-		rec := &r.all[i]
-		if rec.Topic != topic || i == 0 {
-			topic, most = rec.Topic, int(r.limits.of(rec.Topic))
-		}
-		if size := batchOfOne(rec); size > most {
-			return r.tooLarge(&events[i], fmt.Errorf("%w: a batch of it alone has %d bytes, the producer's limit is %d", kerr.MessageTooLarge, size, most))
-		}
-	}
-	return nil
-}
-
-// tooLarge is the halt for an event that is too large by itself.
-func (r *records) tooLarge(ev *relay.Event, err error) error {
-	topic := ev.Record.Topic
+// tooLarge is the halt for an event that is too large by itself, or whose dead letter is.
+func (r *records) tooLarge(ev *relay.Event, rec *kgo.Record, err error) error {
+	topic := rec.Topic
 	hint := fmt.Sprintf("raise max.message.bytes of topic %s above it, then start the relay again", topic)
 	if chosen := r.limits.chosen(topic); chosen != unknownLimit && chosen <= r.limits.of(topic) {
 		hint = fmt.Sprintf("raise ProducerBatchMaxBytes of the relay's ClientOptions above it, and max.message.bytes of topic %s; then start the relay again", topic)
@@ -205,13 +195,20 @@ func (r *records) tooLarge(ev *relay.Event, err error) error {
 
 // refused is about a batch that a broker has found too large, although it was within the limits: they were changed, or could not be read. Which of
 // its records is to blame nobody knows, if any, until each was sent by itself.
-func (r *records) refused(ev *relay.Event, err error) error {
-	topic := ev.Record.Topic
+func (r *records) refused(ev *relay.Event, rec *kgo.Record, err error) error {
+	topic := rec.Topic
 	if r.count(topic) == 1 || r.limits.singles.has(topic) {
-		return r.tooLarge(ev, err)
+		return r.tooLarge(ev, rec, err)
 	}
 	r.limits.singles.add(topic)
-	return fmt.Errorf("topic %s takes no batch of that size: from now on its events are sent one by one, until the relay is started again: %w", topic, err)
+	return &relay.Learned{
+		Err: fmt.Errorf("topic %s takes no batch of that size: from now on its events are sent one by one, until the relay is started again: %w", topic, err),
+	}
+}
+
+// largeness reports a broker's or the client's answer that a batch is too large.
+func largeness(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
 // count is how many records of the batch at hand are for the topic.

@@ -27,8 +27,13 @@ var deliveries = []relay.Delivery{relay.AtLeastOnce, relay.ExactlyOnce}
 // limit sets max.message.bytes of the topic things.
 func limit(t *testing.T, c *kafkatest.Cluster, bytes int) {
 	t.Helper()
+	limitOf(t, c, "things", bytes)
+}
+
+func limitOf(t *testing.T, c *kafkatest.Cluster, topic string, bytes int) {
+	t.Helper()
 	text := fmt.Sprint(bytes)
-	_, err := kadm.NewClient(c.Client(t)).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &text}}, "things")
+	_, err := kadm.NewClient(c.Client(t)).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &text}}, topic)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,11 @@ type publisher struct {
 	records records
 }
 
+// ReportDead implements relay.DeadReporter.
+func (p *publisher) ReportDead(buried func(*relay.Event, *relay.HaltError)) {
+	p.records.letters.report = buried
+}
+
 // Publish hands all events to the client and waits for the answers. The first failure vetoes the whole, and its event is the one that the error names.
 func (p *publisher) Publish(ctx context.Context, events []relay.Event, _ relay.Watermark) error {
 	if len(events) == 0 {
@@ -26,7 +31,9 @@ func (p *publisher) Publish(ctx context.Context, events []relay.Event, _ relay.W
 	if err != nil {
 		return err
 	}
-	err, _ = p.records.explain(events, failed)
+	if err, _ = p.records.explain(events, failed); err == nil {
+		p.records.letters.arrived(events)
+	}
 	return err
 }
 

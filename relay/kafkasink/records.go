@@ -2,7 +2,6 @@ package kafkasink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -18,22 +17,77 @@ type records struct {
 	position bool // add the position headers
 	topics   creator
 	limits   *limits
+	letters  letters
+	reserved string // topic that no event may go to; "": none
 
 	all     []kgo.Record
 	headers []kgo.RecordHeader // of all of them
 	pos     []record.Header    // of one
 }
 
-// take prepares the events: their topics, their records, and that each can be sent.
+// take prepares the events: their topics, their records, and that each can be sent, or is a dead letter.
 func (r *records) take(ctx context.Context, client *kgo.Client, events []relay.Event) error {
-	if err := r.topics.create(ctx, client, events); err != nil {
+	if err := r.letters.doomed.revise(ctx, client, events); err != nil {
 		return err
 	}
-	if err := r.limits.learn(ctx, client, events); err != nil {
+	if err := r.create(ctx, client, events); err != nil {
+		return err
+	}
+	if err := r.limits.learn(ctx, client, r.limits.unseen(events)); err != nil {
 		return err
 	}
 	r.fill(events)
-	return r.refuseTooLarge(events)
+	return r.refuse(ctx, client, events)
+}
+
+// refuse halts for the first event that cannot be sent, or makes a dead letter of each, before anything of the batch leaves. The client refuses a record
+// that is too large as well, but from a goroutine of its own, while the flush already sends what lies behind it.
+func (r *records) refuse(ctx context.Context, client *kgo.Client, events []relay.Event) error {
+	var topic string
+	var most int
+	var closed error // the topic takes nothing
+	doomed := r.letters.doomed.anyEvent()
+	for i := range r.all {
+		ev, rec := &events[i], &r.all[i]
+		if rec.Topic != topic || i == 0 {
+			topic, most, closed = rec.Topic, int(r.limits.of(rec.Topic)), r.closed(rec.Topic)
+		}
+		var err error
+		switch size := batchOfOne(rec); {
+		case rec.Topic == "":
+			err = ev.Dead()
+		case closed != nil:
+			err = r.misrouted(ev, closed)
+		case size > most:
+			err = r.tooLarge(ev, rec, fmt.Errorf("%w: a batch of it alone has %d bytes, the producer's limit is %d", kerr.MessageTooLarge, size, most))
+		case doomed:
+			err = r.denied(ev, rec)
+		}
+		if err == nil {
+			continue
+		}
+		if err := r.bury(ctx, client, events, i, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the topics of the events, if they are to be made and are not there.
+func (r *records) create(ctx context.Context, client *kgo.Client, events []relay.Event) error {
+	for i := 0; r.topics.enabled && i < len(events); i++ {
+		ev := &events[i]
+		if ev.Record.Topic == "" || r.topics.known[ev.Record.Topic] {
+			continue
+		}
+		err := r.topics.create(ctx, client, ev, ev.Record.Topic)
+		if err == nil {
+			r.letters.doomed.removeTopic(ev.Record.Topic)
+		} else if !r.uncreatable(ev.Record.Topic, err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // fill wraps the events without copying a byte of them. The headers of all records lie in one slice, which is sized first: growing it would leave the
@@ -49,7 +103,7 @@ func (r *records) fill(events []relay.Event) {
 	if cap(r.headers) < n {
 		r.headers = make([]kgo.RecordHeader, 0, n)
 	}
-	r.headers, r.all = r.headers[:0], r.all[:0]
+	r.headers, r.all, r.letters.buried = r.headers[:0], r.all[:0], r.letters.buried[:0]
 	for i := range events {
 		ev := &events[i]
 		begin := len(r.headers)
@@ -105,16 +159,24 @@ func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Recor
 // explain turns a failure into the relay's terms, if it is one of an event.
 func (r *records) explain(events []relay.Event, failed failure) (_ error, ok bool) {
 	for i := range r.all {
-		if failed.rec != &r.all[i] {
+		rec := &r.all[i]
+		if failed.rec != rec {
 			continue
 		}
-		ev := &events[i]
-		if errors.Is(failed.err, kerr.MessageTooLarge) || errors.Is(failed.err, kerr.RecordListTooLarge) {
-			return r.refused(ev, failed.err), true
+		cause := r.classify(&events[i], rec, failed.err)
+		if r.letters.has(i) { // and so it will be the next time
+			return cause, true
 		}
-		return classify(ev, failed.err, r.topics.enabled), true
+		return r.condemn(&events[i], rec.Topic, failed.err, cause), true
 	}
 	return failed.err, false
+}
+
+func (r *records) classify(ev *relay.Event, rec *kgo.Record, err error) error {
+	if largeness(err) {
+		return r.refused(ev, rec, err)
+	}
+	return classify(ev, rec.Topic, err, r.topics.enabled)
 }
 
 func wrap(err error, what string) error {

@@ -103,7 +103,7 @@ func (s *Sink) Adopt(ctx context.Context, o relay.Origin, w relay.Watermark) (er
 	if err != nil {
 		return err
 	}
-	p := &transactor{sink: s, origin: o, admin: client, records: records{limits: s.newLimits()}, written: offsets{}}
+	p := &transactor{sink: s, origin: o, admin: client, records: s.newRecords(s.newLimits()), written: offsets{}}
 	defer func() { _ = p.Close() }() // never fails
 	if err := s.store(client, o).ensure(ctx); err != nil {
 		return err

@@ -33,6 +33,11 @@ type transactor struct {
 // Report implements relay.Reporter.
 func (p *transactor) Report(ended func(relay.Outcome)) { p.report = ended }
 
+// ReportDead implements relay.DeadReporter.
+func (p *transactor) ReportDead(buried func(*relay.Event, *relay.HaltError)) {
+	p.records.letters.report = buried
+}
+
 // errUncertain is a commit without an answer, or with one that does not tell.
 var errUncertain = errors.New("commit, which may have happened")
 
@@ -102,9 +107,6 @@ func (p *transactor) publish(ctx context.Context, events []relay.Event, w relay.
 // commit is one transaction.
 func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.Watermark) error {
 	client := p.ring[p.turn]
-	if err := p.refuseWatermarks(events); err != nil {
-		return err
-	}
 	if err := p.records.take(ctx, p.admin, events); err != nil {
 		return err
 	}
@@ -120,21 +122,9 @@ func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.W
 	if err != nil {
 		return authentication(explainFenced(p.origin, err))
 	}
+	p.records.letters.arrived(events)
 	p.written.add(p.records.all)
 	p.turn, p.end = (p.turn+1)%len(p.ring), w.End
-	return nil
-}
-
-// refuseWatermarks halts for an event that would go where the watermarks are, and pass for one.
-func (p *transactor) refuseWatermarks(events []relay.Event) error {
-	for i := range events {
-		if ev := &events[i]; ev.Record.Topic == p.sink.cfg.WatermarkTopic {
-			return &relay.HaltError{
-				Cause: relay.Unpublishable, From: ev.Position.Commit, Hint: "correct --topic, or the event type of that row",
-				Err: fmt.Errorf("event %s at position %s: its topic is %s, which keeps the relay's watermark", ev.ID(), ev.Position, ev.Record.Topic),
-			}
-		}
-	}
 	return nil
 }
 

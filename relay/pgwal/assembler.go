@@ -170,7 +170,9 @@ func (a *assembler) insert(src []byte) error {
 	}
 	rec, err := t.encoder.Encode(a.values)
 	if err != nil {
-		return a.halt(relay.Unpublishable, fmt.Errorf("table %s.%s: %w", t.schema, t.name, err), a.skipHint())
+		if rec, err = a.refused(t, err); err != nil {
+			return err
+		}
 	}
 	a.tx.events = append(a.tx.events, relay.Event{
 		Position: relay.Position{Commit: a.commitLSN, Index: a.index}, CommittedAt: a.committedAt, Record: rec,
@@ -181,6 +183,20 @@ func (a *assembler) insert(src []byte) error {
 		return a.flush()
 	}
 	return nil
+}
+
+// refused is what is handed on of the row at hand, which the encoder refuses, or the halt that it is. See relay.Event.Dead.
+func (a *assembler) refused(t *table, why error) (record.Record, error) {
+	halt := a.halt(relay.Unpublishable, fmt.Errorf("table %s.%s: %w", t.schema, t.name, why), a.skipHint())
+	if !a.cfg.DeadLetters {
+		return record.Record{}, halt
+	}
+	rec, err := t.encoder.Salvage(a.values)
+	if err != nil {
+		return record.Record{}, halt
+	}
+	rec.Headers = append(rec.Headers, record.Header{Key: record.HeaderDeadMessage, Value: []byte(halt.Err.Error())})
+	return rec, nil
 }
 
 func (a *assembler) tableOf(src []byte) (*table, error) {
@@ -215,7 +231,7 @@ func (a *assembler) skipHint() string {
 		"then leave that transaction out with select pg_replication_slot_advance('%s', '%s') and start the relay again", a.cfg.Slot, a.commitLSN+1)
 }
 
-func (a *assembler) halt(cause relay.Cause, err error, hint string) error {
+func (a *assembler) halt(cause relay.Cause, err error, hint string) *relay.HaltError {
 	return &relay.HaltError{Cause: cause, From: a.commitLSN, Err: err, Hint: hint}
 }
 
