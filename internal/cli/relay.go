@@ -25,14 +25,19 @@ SIGTERM finishes the batch in flight.
 With --delivery at-least-once a crash repeats what was published and not yet confirmed. With --delivery exactly-once the events and the place in the
 log are one Kafka transaction: consumers that read committed records (isolation.level=read_committed) see each event once. It begins by itself on a
 slot that is new. On a slot that Debezium or at-least-once has used nobody knows what is published already: the relay halts, and
-walpost slot adopt lets it begin where the slot stands. The way back needs nothing.`,
+walpost slot adopt lets it begin where the slot stands. The way back needs nothing.
+
+An event that can never be published halts the relay: a row whose topic is NULL or no name of a topic, a record larger than its topic takes, an event
+whose topic does not exist. With --on-unpublishable dead-letter it goes to --dead-letter-topic instead, with the reason in its headers and in its place
+in commit order, and the later events of its key go on.`,
 		Example: `  walpost relay --database-url postgres://relay@db/orders --kafka-brokers kafka:9092
-  walpost relay --delivery exactly-once
+  walpost relay --delivery exactly-once --on-unpublishable dead-letter
   walpost relay --topic 'outbox.event.${aggregate_type}' --position-headers`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), "walpost-relay", runRelay) },
 	}
-	config.Flags(cmd.Flags(), "database-url", "kafka-brokers", "table", "slot", "publication", "delivery", "topic", "create-topics", "position-headers",
+	config.Flags(cmd.Flags(), "database-url", "kafka-brokers", "table", "slot", "publication", "delivery", "topic", "create-topics", "on-unpublishable",
+		"dead-letter-topic", "position-headers",
 		"ops-addr=127.0.0.1:9466", "ops-public")
 	return cmd
 }
@@ -45,9 +50,13 @@ func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
 	if err != nil {
 		return misuse(err)
 	}
-	sink, err := kafkasink.New(kafkasink.Config{
+	to := kafkasink.Config{
 		Brokers: cfg.KafkaBrokers, PositionHeaders: cfg.PositionHeaders, CreateTopics: cfg.CreateTopics, Delivery: delivery(cfg), Logger: o.Log,
-	})
+	}
+	if cfg.OnUnpublishable == "dead-letter" {
+		from.DeadLetters, to.DeadLetterTopic = true, cfg.DeadLetterTopic
+	}
+	sink, err := kafkasink.New(to)
 	if err != nil {
 		return misuse(err)
 	}

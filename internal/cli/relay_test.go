@@ -69,6 +69,27 @@ func TestTheRelayPublishesAndASecondOneStandsBy(t *testing.T) {
 	}
 }
 
+func TestARelayMakesDeadLettersWhereAsked(t *testing.T) {
+	t.Parallel()
+	sys := startRelay(t, "--on-unpublishable", "dead-letter", "--dead-letter-topic", "graves")
+	sys.broker.CreateTopic(t, "graves", 1)
+	if _, err := pgtest.Pool(t, sys.url).Exec(t.Context(),
+		`insert into outbox_events (id, aggregate_id, event_type) values (gen_random_uuid(), 'a', 'nowhere')`); err != nil {
+		t.Fatal(err)
+	}
+	insertEvent(t, sys.url)
+	sys.broker.Records(t, "notif.user.registration", 1, 20*time.Second)
+	got := sys.broker.Records(t, "graves", 1, 20*time.Second)
+	if string(got[0].Key) != "a" {
+		t.Errorf("key of the dead letter = %q, want the event's", got[0].Key)
+	}
+	until(t, sys.ops, "/metrics", http.StatusOK, `walpost_relay_dead_letters_total{cause="topic_missing"} 1`, `walpost_relay_events_total{topic="notif.user.registration"} 1`)
+	sys.relay.says(t, "event went to the dead-letter topic")
+	if code := sys.relay.drain(t); code != 0 {
+		t.Errorf("exit code = %d, want 0: %s", code, sys.relay.stderr)
+	}
+}
+
 func TestARelayWaitsForWhatIsAwayAndSaysSo(t *testing.T) {
 	t.Parallel()
 	s := start(t, "relay", "--ops-addr", "127.0.0.1:0", "--database-url", "postgres://ada:planted@"+closedPort(t)+"/orders",

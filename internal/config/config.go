@@ -52,6 +52,7 @@ type Config struct {
 	Delivery        string `koanf:"delivery"`
 	Topic           string `koanf:"topic"`
 	CreateTopics    bool   `koanf:"create-topics"`
+	OnUnpublishable string `koanf:"on-unpublishable"`
 	PositionHeaders bool   `koanf:"position-headers"`
 
 	// connector.
@@ -67,7 +68,7 @@ type Config struct {
 	ConnectorCompression string        `koanf:"connector-compression"`
 	Wait                 time.Duration `koanf:"wait"`
 
-	// kafka-consumer and topics.
+	// kafka-consumer and topics; DeadLetterTopic is the relay's as well.
 	Group             string   `koanf:"group"`
 	Topics            []string `koanf:"topics"`
 	DeadLetterTopic   string   `koanf:"dead-letter-topic"`

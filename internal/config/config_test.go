@@ -189,6 +189,10 @@ func TestSettingsThatCannotBeUsedAreNamed(t *testing.T) {
 		"unknown delivery":           {"", []string{"WALPOST_DELIVERY=twice"}, `env WALPOST_DELIVERY: "twice" is not one of at-least-once, exactly-once`},
 		"unknown log level":          {"", []string{"WALPOST_LOG_LEVEL=loud"}, `env WALPOST_LOG_LEVEL: "loud" is not one of debug, info, warn, error`},
 		"no copies":                  {"replication-factor: 0", nil, "file FILE: replication-factor: 0 is neither -1 nor at least 1"},
+		"events among dead letters": {
+			"topic: graves\non-unpublishable: dead-letter\ndead-letter-topic: graves", nil,
+			`file FILE: "graves" is the dead-letter topic as well: no event could be told from a dead letter`,
+		},
 		"dead letters of themselves": {"topics: [a, b]\ndead-letter-topic: b", nil, `file FILE: "b" is one of the topics as well: a dead letter would be handled, and die, for ever`},
 		"password of nobody":         {"", []string{"WALPOST_SMTP_PASSWORD=x"}, "env WALPOST_SMTP_PASSWORD: there is a password but no smtp-username"},
 		"two at once":                {"slot: A\ngroup: ''", nil, "file FILE: slot: \"A\" is not a slot name: 1 to 63 of a-z, 0-9 and _\nfile FILE: group: it is empty"},

@@ -203,6 +203,9 @@ func (c Config) contradiction() error {
 			Reason: fmt.Sprintf("%q is one of the topics as well: a dead letter would be handled, and die, for ever", c.DeadLetterTopic),
 		}
 	}
+	if c.OnUnpublishable == "dead-letter" && c.Topic == c.DeadLetterTopic {
+		return &Error{Origin: c.Origin("topic"), Reason: fmt.Sprintf("%q is the dead-letter topic as well: no event could be told from a dead letter", c.Topic)}
+	}
 	if c.SMTPPassword != "" && c.SMTPUsername == "" {
 		return &Error{Origin: c.Origin("smtp-password"), Reason: "there is a password but no smtp-username"}
 	}

@@ -108,6 +108,10 @@ func relayOptions() []Option {
 		},
 		{Name: "topic", Default: "${event_type}", Usage: "topic of an event: text with ${column}", check: topicExpression},
 		{Name: "create-topics", Default: false, Usage: "create a topic that an event names and the broker does not have"},
+		{
+			Name: "on-unpublishable", Default: "halt", check: oneOf("halt", "dead-letter"),
+			Usage: "what becomes of an event that can never be published: halt the relay, or dead-letter: it goes to --dead-letter-topic",
+		},
 		{Name: "position-headers", Default: false, Usage: "add walpost_lsn, walpost_index and walpost_committed_at to each record"},
 	}
 }
@@ -143,7 +147,7 @@ func consumerOptions() []Option {
 	return []Option{
 		{Name: "group", Default: "walpost-notify", Usage: "consumer group", check: nonEmpty},
 		{Name: "topics", Default: []string{"notif.user.registration"}, Usage: "topics of events, separated by commas", check: each(topicName)},
-		{Name: "dead-letter-topic", Default: "eventdriven-examples.dlq", Usage: "topic of messages that could not be handled", check: topicName},
+		{Name: "dead-letter-topic", Default: "eventdriven-examples.dlq", Usage: "topic of messages that could not be handled, and of events that could not be published", check: topicName},
 		{Name: "instance-id", Default: "", Usage: "name of this instance, for example its pod's: started again under it, it takes its partitions back at once"},
 		{Name: "session-timeout", Default: 45 * time.Second, Usage: "how long the partitions of a consumer that died wait for another", check: atLeast(6 * time.Second)},
 		{Name: "concurrency", Default: 16, Usage: "messages handled at once; one of a key at a time", check: atLeast(1)},
