@@ -68,13 +68,17 @@ var varying = []struct {
 	{regexp.MustCompile(`_20\d{6}\b`), "_YYYYMMDD"},
 	{regexp.MustCompile(`"seconds": [\d.e-]+`), `"seconds": SECONDS`},
 	{regexp.MustCompile(`go1\.\d+(\.\d+)?\S*`), "GOVERSION"},
+	{regexp.MustCompile(` since TIME \([^)]*\)`), ""}, // known from PostgreSQL 17
+	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`process \d+, application`), "process PID, application"},
+	{regexp.MustCompile(`"active_pid": \d+`), `"active_pid": PID`},
 	{regexp.MustCompile(`process \d+, [\w.-]+`), "process PID, NAME"},
 	{regexp.MustCompile(`process \d+:`), "process PID:"},
 	{regexp.MustCompile(`\b\d{18,20}\b`), "SYSTEM"}, // the identifier that initdb made
 	{regexp.MustCompile(`\b(bytes"?): \d+`), "$1: N"},
 	{regexp.MustCompile(`(none|LSN) +\d+ +\d+ +\d+`), "$1  N  N  N"},
 	{regexp.MustCompile(`port \d+ is in use`), "port PORT is in use"},
-	{regexp.MustCompile(`\b\d+ bytes`), "N bytes"},
+	{regexp.MustCompile(`\b\d+ bytes( \(\S+ .iB\))?`), "N bytes"},
 	{regexp.MustCompile(`_bytes": \d+`), `_bytes": N`},
 	{regexp.MustCompile(`"inactive_since": \S+`), `"inactive_since": SINCE`}, // known from PostgreSQL 17
 	{regexp.MustCompile(`\b[0-9A-F]+/[0-9A-F]{6,8}\b`), "LSN"},

@@ -24,33 +24,6 @@ its log from there on.`,
 	}, newSlotStatusCommand(p), newSlotCreateCommand(p), newSlotAdoptCommand(p), newSlotDropCommand(p))
 }
 
-func newSlotStatusCommand(p *program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Say where the slot stands",
-		Long: `Say where the slot stands, how much log the server keeps for it and whether it is in danger.
-Exit code 0: it can be read from, 3: it is lost, 4: there is none.`,
-		Example: "  walpost slot status --output json",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := readSlot(cmd.Context(), p.cfg)
-			if err != nil {
-				return err
-			}
-			p.say("%s", s.Explain())
-			if err := p.printSlot(s); err != nil {
-				return err
-			}
-			if s.WALStatus == "lost" || s.InvalidationReason != "" {
-				return unhealthy("slot %s is lost: find what was not published, then `walpost slot drop` and `walpost slot create --skip-existing`", s.Name)
-			}
-			return nil
-		},
-	}
-	config.Flags(cmd.Flags(), "database-url", "slot")
-	return cmd
-}
-
 func newSlotCreateCommand(p *program) *cobra.Command {
 	var skip, ifMissing bool
 	cmd := &cobra.Command{
@@ -78,7 +51,8 @@ exists are never sent. Where there are such events nothing is created, unless --
 				return err
 			}
 			p.say("slot %s %s", s.Name, did)
-			return p.printSlot(s)
+			row := slotRowOf(s)
+			return p.print(row, row.table())
 		},
 	}
 	config.Flags(cmd.Flags(), "database-url", "slot", "publication", "table")
@@ -150,6 +124,8 @@ type slotRow struct {
 	Database         string     `json:"database"`
 	Plugin           string     `json:"plugin"`
 	Active           bool       `json:"active"`
+	ActivePID        *int32     `json:"active_pid"`  // null: nobody streams from it
+	Application      string     `json:"application"` // of who streams, as that session calls itself
 	WALStatus        string     `json:"wal_status"`
 	Invalidation     string     `json:"invalidation_reason,omitempty"`
 	ConfirmedLSN     string     `json:"confirmed_lsn"`
@@ -161,16 +137,25 @@ type slotRow struct {
 	InactiveSince    *time.Time `json:"inactive_since"` // null: active, or not known before PostgreSQL 17
 }
 
-func (p *program) printSlot(s pgwal.SlotStatus) error {
+func slotRowOf(s pgwal.SlotStatus) slotRow {
 	row := slotRow{
-		s.Name, s.Database, s.Plugin, s.Active, s.WALStatus, s.InvalidationReason, s.Confirmed.String(), s.Restart.String(), s.Current.String(),
-		s.UnconfirmedBytes(), s.RetainedBytes(), s.SafeBytes, s.InactiveSince,
+		Name: s.Name, Database: s.Database, Plugin: s.Plugin, Active: s.Active, Application: s.ActiveName, WALStatus: s.WALStatus, Invalidation: s.InvalidationReason,
+		ConfirmedLSN: s.Confirmed.String(), RestartLSN: s.Restart.String(), CurrentLSN: s.Current.String(),
+		UnconfirmedBytes: s.UnconfirmedBytes(), RetainedBytes: s.RetainedBytes(), SafeBytes: s.SafeBytes, InactiveSince: s.InactiveSince,
 	}
-	return p.print(row, [][]string{
+	if s.Active {
+		row.ActivePID = &s.ActivePID
+	}
+	return row
+}
+
+// table is the heading and the line of a table.
+func (r slotRow) table() [][]string {
+	return [][]string{
 		{"SLOT", "DATABASE", "ACTIVE", "WAL STATUS", "CONFIRMED", "UNCONFIRMED BYTES", "RETAINED BYTES"},
 		{
-			row.Name, row.Database, strconv.FormatBool(row.Active), row.WALStatus, row.ConfirmedLSN,
-			strconv.FormatInt(row.UnconfirmedBytes, 10), strconv.FormatInt(row.RetainedBytes, 10),
+			r.Name, r.Database, strconv.FormatBool(r.Active), r.WALStatus, r.ConfirmedLSN,
+			strconv.FormatInt(r.UnconfirmedBytes, 10), strconv.FormatInt(r.RetainedBytes, 10),
 		},
-	})
+	}
 }

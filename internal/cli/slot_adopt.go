@@ -53,14 +53,12 @@ const maxPeekBytes = 64 << 20
 
 // adoption is what slot adopt does, or would do.
 type adoption struct {
-	origin    relay.Origin
-	slot      pgwal.SlotStatus
-	watermark relay.Watermark // as it is now
-	known     bool            // there is one
-	garbled   error           // what is there instead
-	held      []relay.Position
-	counted   bool // held is all that the slot holds
-	done      bool
+	kept
+	origin  relay.Origin
+	slot    pgwal.SlotStatus
+	held    []relay.Position
+	counted bool // held is all that the slot holds
+	done    bool
 }
 
 // planAdoption looks at both ends. It changes nothing.
@@ -74,16 +72,7 @@ func planAdoption(ctx context.Context, cfg config.Config) (a adoption, err error
 	if a.slot.Active {
 		return a, conflict("slot %s is in use by server process %d: stop the relay or the connector first", a.slot.Name, a.slot.ActivePID)
 	}
-	sink, err := adoptingSink(ctx, cfg)
-	if err != nil {
-		return a, err
-	}
-	a.watermark, a.known, err = sink.Watermark(ctx, a.origin)
-	var halt *relay.HaltError
-	if errors.Is(err, kafkasink.ErrGarbled) && errors.As(err, &halt) {
-		a.garbled, err = halt.Err, nil
-	}
-	if err != nil {
+	if a.kept, err = keptWatermark(ctx, cfg, a.origin); err != nil {
 		return a, slotError(cfg, err)
 	}
 	if a.origin.Fresh || a.slot.UnconfirmedBytes() > maxPeekBytes { // reading from a slot makes it used
@@ -92,6 +81,26 @@ func planAdoption(ctx context.Context, cfg config.Config) (a adoption, err error
 	a.held, err = pgwal.PeekSlot(ctx, walConfig(cfg))
 	a.counted = err == nil // the numbers are a help, and no reason to fail
 	return a, nil
+}
+
+// kept is what Kafka keeps of a slot.
+type kept struct {
+	watermark relay.Watermark // as it is now
+	known     bool            // there is one
+	garbled   error           // what is there instead
+}
+
+func keptWatermark(ctx context.Context, cfg config.Config, o relay.Origin) (k kept, err error) {
+	sink, err := adoptingSink(ctx, cfg)
+	if err != nil {
+		return k, err
+	}
+	k.watermark, k.known, err = sink.Watermark(ctx, o)
+	var halt *relay.HaltError
+	if errors.Is(err, kafkasink.ErrGarbled) && errors.As(err, &halt) {
+		k.garbled, err = halt.Err, nil
+	}
+	return k, err
 }
 
 // adoptingSink is the sink of a relay that delivers exactly once, when a broker answers.

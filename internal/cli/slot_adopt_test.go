@@ -62,17 +62,23 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	ok(t, "topics", "create", "--kafka-brokers", broker.Brokers[0])
 	run("slot_adopt_missing", 4, "slot", "adopt", "--yes")
 	ok(t, "slot", "create", "--slot", "orders", "--database-url", url)
+	run("slot_status_fresh", 0, "slot", "status")
 	run("slot_adopt_fresh_dry_run", 0, "slot", "adopt", "--dry-run", "--output", "json")
 
 	// At least once first, with an event that is published but not confirmed any more.
 	loose := start(t, "relay", "--slot", "orders", "--ops-addr", "127.0.0.1:0", "--log-format", "json", "--database-url", url, "--kafka-brokers", broker.Brokers[0])
 	until(t, loose.addr(t, "ops"), "/readyz", http.StatusOK)
 	run("slot_adopt_in_use", 5, "slot", "adopt", "--yes")
+	if got := ok(t, "slot", "status", "--slot", "orders", "--database-url", url, "--kafka-brokers", broker.Brokers[0], "--output", "json"); !strings.Contains(got.stdout, `"application": "walpost"`) ||
+		!strings.Contains(got.stderr, ", application walpost.") || strings.Contains(got.stdout, `"active_pid": null`) {
+		t.Errorf("slot status under a relay = %s%s, want who holds the slot", got.stdout, got.stderr)
+	}
 	insertEvent(t, url)
 	broker.Records(t, registrations, 1, 20*time.Second)
 	drained(t, loose)
 	insertEvent(t, url)
 	halts("relay_no_watermark", 20)
+	run("slot_status_no_watermark", 0, "slot", "status")
 	run("slot_adopt_dry_run", 0, "slot", "adopt", "--dry-run")
 	halts("relay_no_watermark", 20) // a dry run has changed nothing
 	run("slot_adopt_unconfirmed", 2, "slot", "adopt")
@@ -89,6 +95,7 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 		t.Errorf("metrics have %s after a record was published", none)
 	}
 	drained(t, first)
+	run("slot_status_watermark", 0, "slot", "status", "--output", "json")
 
 	// Somebody moves the slot: what lies between is skipped.
 	insertEvent(t, url)
@@ -96,6 +103,7 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 		t.Fatal(err)
 	}
 	halts("relay_slot_moved", 12)
+	run("slot_status_moved", 0, "slot", "status")
 	run("slot_adopt_skips", 0, "slot", "adopt", "--yes", "--output", "json")
 	insertEvent(t, url)
 	drained(t, awaiting(t, exactly(t, url, broker.Brokers[0]), broker, 3))
@@ -103,10 +111,12 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	// The watermark is ahead of the slot, and of another timeline.
 	insertEvent(t, url)
 	write(`{"timeline":7,"commit_lsn":"FFFF/10000000","index":0,"event_id":"a","end_lsn":"FFFF/10000008","ring":16}`)
+	run("slot_status_timeline", 0, "slot", "status", "--output", "json")
 	run("slot_adopt_repeats", 0, "slot", "adopt", "--dry-run", "--output", "yaml")
 
 	// Somebody writes nonsense over the watermark.
 	write("x")
+	run("slot_status_garbled", 0, "slot", "status", "--output", "json")
 	halts("relay_watermark_garbled", 20)
 	run("slot_adopt_garbled", 0, "slot", "adopt", "--yes")
 	drained(t, exactly(t, url, broker.Brokers[0]))

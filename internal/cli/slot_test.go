@@ -20,7 +20,7 @@ func TestTheSlotIsCreatedLookedAtAndDropped(t *testing.T) {
 	t.Parallel()
 	url := pgtest.StartServer(t).URL(t)
 	ok(t, "migrate", "up", "--database-url", url)
-	values := map[string]string{"$URL": url, "$CLOSED": "postgres://ada:planted@" + closedPort(t) + "/orders"}
+	values := map[string]string{"$URL": url, "$CLOSED": "postgres://ada:planted@" + closedPort(t) + "/orders", "$BROKERS": closedPort(t)}
 	run := func(name string, args ...string) {
 		t.Helper()
 		runGolden(t, name, values, append(args, "--slot", "orders", "--database-url", "$URL")...)
@@ -30,7 +30,8 @@ func TestTheSlotIsCreatedLookedAtAndDropped(t *testing.T) {
 	run("slot_create", "slot", "create")
 	run("slot_create_again", "slot", "create")
 	run("slot_create_if_missing", "slot", "create", "--if-missing")
-	run("slot_status", "slot", "status", "--output", "json", "--quiet")
+	run("slot_status", "slot", "status", "--output", "json", "--quiet", "--kafka-brokers", "$BROKERS")
+	run("slot_status_without_kafka", "slot", "status", "--kafka-brokers", "$BROKERS")
 	run("slot_drop_unconfirmed", "slot", "drop")
 	run("slot_drop", "slot", "drop", "--yes")
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,30 +83,6 @@ func (s SlotStatus) lostReason() string {
 		return s.InvalidationReason
 	}
 	return "the server has removed log that it needed"
-}
-
-// Explain says in plain words what state the slot is in and what follows.
-func (s SlotStatus) Explain() string {
-	var b strings.Builder
-	switch {
-	case !s.ThisDatabase:
-		fmt.Fprintf(&b, "Slot %s belongs to database %s: no relay of this database can use it.", s.Name, s.Database)
-	case s.lost():
-		fmt.Fprintf(&b, "Slot %s is lost (%s). Events committed after %s may never have been published.", s.Name, s.lostReason(), s.Confirmed)
-	case s.Active:
-		fmt.Fprintf(&b, "Slot %s is in use by server process %d.", s.Name, s.ActivePID)
-	default:
-		fmt.Fprintf(&b, "Slot %s is not in use: no relay is running, and the server keeps its log until one does.", s.Name)
-	}
-	fmt.Fprintf(&b, " Everything up to %s is confirmed, %d bytes of log lie behind it; %d bytes are kept for the slot.",
-		s.Confirmed, s.UnconfirmedBytes(), s.RetainedBytes())
-	switch {
-	case s.WALStatus == "unreserved":
-		b.WriteString(" It is about to be lost: the server may remove what it needs at the next checkpoint.")
-	case s.SafeBytes != nil && !s.lost():
-		fmt.Fprintf(&b, " It is lost after another %d bytes of log.", *s.SafeBytes)
-	}
-	return b.String()
 }
 
 // ReadSlot is the state of the slot, or an error that matches ErrNoSlot.

@@ -57,29 +57,6 @@ func TestSlotCommands(t *testing.T) {
 	eventually(t, "the slot to be dropped", func() bool { return pgwal.DropSlot(t.Context(), d.config()) == nil })
 }
 
-func TestExplainSaysWhatFollows(t *testing.T) {
-	t.Parallel()
-	safe := int64(77)
-	ok := pgwal.SlotStatus{Name: "s", ThisDatabase: true, Plugin: "pgoutput", WALStatus: "reserved", Confirmed: 0x20, Restart: 0x10, Current: 0x120}
-	for name, tc := range map[string]struct {
-		change func(*pgwal.SlotStatus)
-		want   string
-	}{
-		"numbers":          {func(*pgwal.SlotStatus) {}, "256 bytes of log lie behind it; 272 bytes are kept"},
-		"the limit":        {func(s *pgwal.SlotStatus) { s.SafeBytes = &safe }, "lost after another 77 bytes"},
-		"the danger":       {func(s *pgwal.SlotStatus) { s.WALStatus = "unreserved" }, "about to be lost"},
-		"the invalidation": {func(s *pgwal.SlotStatus) { s.InvalidationReason = "idle_timeout" }, "is lost (idle_timeout)"},
-		"the database":     {func(s *pgwal.SlotStatus) { s.ThisDatabase, s.Database = false, "elsewhere" }, "belongs to database elsewhere"},
-		"the future":       {func(s *pgwal.SlotStatus) { s.Current = 1 }, "0 bytes of log lie behind it"},
-	} {
-		s := ok
-		tc.change(&s)
-		if got := s.Explain(); !strings.Contains(got, tc.want) {
-			t.Errorf("Explain() about %s = %q, want %q in it", name, got, tc.want)
-		}
-	}
-}
-
 func TestASlotIsNotCreatedBehindCommittedRows(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
