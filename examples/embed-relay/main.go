@@ -6,12 +6,14 @@ package main
 import (
 	"context"
 	"errors"
+	"expvar"
 	"flag"
 	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/walpost/walpost/relay"
 	"github.com/walpost/walpost/relay/kafkasink"
@@ -38,13 +40,13 @@ func main() {
 	}
 }
 
-// run relays until ctx ends. Servers that are away are waited for.
+// run relays until ctx ends. Servers that are away are waited for. Exactly once begins by itself on a slot that is new; see walpost slot adopt for others.
 func run(ctx context.Context, database string, brokers []string, log *slog.Logger) error {
 	source, err := pgwal.New(pgwal.Config{URL: database, Logger: log})
 	if err != nil {
 		return err
 	}
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: brokers})
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: brokers, Delivery: relay.ExactlyOnce, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -55,9 +57,35 @@ func run(ctx context.Context, database string, brokers []string, log *slog.Logge
 	return engine.Run(ctx)
 }
 
-// observer is where a program counts and measures; this one only tells out when the state changes.
+// observer is told what the relay does; this one counts in expvar, as any library for metrics would. Which calls it gets depends on which methods it
+// has: see relay.Observer.
 type observer struct{ log *slog.Logger }
 
+var (
+	_ relay.Observer            = observer{}
+	_ relay.DeliveryObserver    = observer{}
+	_ relay.PublishObserver     = observer{}
+	_ relay.TransactionObserver = observer{}
+)
+
+var counts = expvar.NewMap("relay") // served under /debug/vars by net/http
+
+// StateChanged is the one method that every observer has.
 func (o observer) StateChanged(s relay.State, cause error) {
 	o.log.Info("relay state", "state", s.String(), "cause", cause)
+}
+
+// Delivering says what is in force: exactly once needs brokers whose transactions are of version 2.
+func (o observer) Delivering(d relay.Delivery) { o.log.Info("relay delivery", "delivery", d.String()) }
+
+// Published is called when Kafka has acknowledged a batch.
+func (o observer) Published(events []relay.Event, _ time.Duration) {
+	counts.Add("events", int64(len(events)))
+	counts.Add("batches", 1)
+	counts.AddFloat("seconds from commit to acknowledgement of the oldest", time.Since(events[0].CommittedAt).Seconds())
+}
+
+// TransactionEnded is called at the end of each transaction, exactly once only.
+func (o observer) TransactionEnded(outcome relay.Outcome) {
+	counts.Add("transactions "+outcome.String(), 1)
 }

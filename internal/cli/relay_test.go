@@ -39,6 +39,7 @@ func (s relaySystem) args() []string {
 func TestTheRelayPublishesAndASecondOneStandsBy(t *testing.T) {
 	t.Parallel()
 	sys := startRelay(t, "--position-headers")
+	sys.relay.says(t, `"delivery":"at-least-once"`)
 	second := start(t, sys.args()...)
 	until(t, second.addr(t, "ops"), "/readyz", http.StatusOK, `"relay":"standby"`)
 

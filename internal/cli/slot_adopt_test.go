@@ -84,6 +84,7 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	run("slot_adopt_unconfirmed", 2, "slot", "adopt")
 	run("slot_adopt", 0, "slot", "adopt", "--yes")
 	first := exactly(t, url, broker.Brokers[0])
+	first.says(t, `"delivery":"exactly-once"`)
 	broker.Records(t, registrations, 2, 20*time.Second)
 	_, metrics := get(t, "http://"+first.addr(t, "ops")+"/metrics")
 	for _, want := range []string{`walpost_relay_delivery{mode="exactly-once"} 1`, `walpost_relay_transactions_total{outcome="aborted"} 0`} {
