@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -107,10 +108,7 @@ func committed(t testing.TB, brokers []string, topic string) []string {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := settledEnds(ctx, t, kadm.NewClient(client), topic)
 	left := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Offset > 0 {
@@ -133,6 +131,40 @@ func committed(t testing.TB, brokers []string, topic string) []string {
 		})
 	}
 	return values
+}
+
+// settledEnds are the ends for a consumer of committed records. The markers of a transaction that is committed may still be on their way, on a real
+// broker: they are waited for, but not for ever, since a transaction may have been left open.
+func settledEnds(ctx context.Context, t testing.TB, adm *kadm.Client, topic string) kadm.ListedOffsets {
+	t.Helper()
+	patient := time.NewTimer(time.Second)
+	defer patient.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		stable, err := adm.ListCommittedOffsets(ctx, topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := adm.ListEndOffsets(ctx, topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := false
+		all.Each(func(o kadm.ListedOffset) {
+			if s, ok := stable.Lookup(o.Topic, o.Partition); !ok || s.Offset < o.Offset {
+				open = true
+			}
+		})
+		if !open {
+			return stable
+		}
+		select {
+		case <-tick.C:
+		case <-patient.C:
+			return stable
+		}
+	}
 }
 
 func wantCommitted(t testing.TB, brokers []string, want ...string) {
