@@ -1,4 +1,4 @@
-// Package freeport finds ports on loopback for servers that tests start in other processes.
+// Package freeport finds ports on loopback for servers that tests, and the fault campaign, start in other processes.
 //
 // It looks below the range from which systems take the ports of outgoing connections: a port that was free a moment ago is lost there to any client.
 // The invariant: no two test processes of this machine and user are given the same port while both live. Programs that do not ask here may still take one;

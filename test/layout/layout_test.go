@@ -53,12 +53,13 @@ var imports = map[string][]string{
 	"internal/devstack/connect":   {"internal/devstack/child", "internal/devstack/jvm", "internal/devstack/maven"},
 	"internal/devstack/stack":     {"internal/devstack", "internal/devstack/"},
 	"internal/bench":              {"debezium", "record", "relay", "relay/", "internal/devstack/"},
+	"internal/chaos":              {"record", "outbox", "outbox/outboxpgx", "internal/devstack/", "internal/freeport"},
 	"internal/generated/":         {},
 	"internal/pgtest":             {"internal/devstack/postgres", "internal/freeport", "migrations"},
 	"internal/freeport":           {},
 	"internal/kafkatest":          {},
 	"internal/suites":             {},
-	"internal/cli":                {"app", "app/", "debezium", "docs/api", "inbox", "internal/bench", "internal/config", "internal/devstack", "internal/devstack/", "internal/ops", "migrations", "outbox", "outbox/outboxpgx", "record", "relay", "relay/"},
+	"internal/cli":                {"app", "app/", "debezium", "docs/api", "inbox", "internal/bench", "internal/chaos", "internal/config", "internal/devstack", "internal/devstack/", "internal/ops", "migrations", "outbox", "outbox/outboxpgx", "record", "relay", "relay/"},
 	"":                            {"internal/cli"},
 }
 
