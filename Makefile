@@ -1,6 +1,6 @@
 # walpost: every target says what it does in `make help`, which is also what a bare `make` prints.
 .DEFAULT_GOAL := help
-.PHONY: help run setup build clean test check fmt swagger-install swagger db-migrate-up topics bench performance tools
+.PHONY: help run setup build clean test check fmt swagger-install swagger db-migrate-up topics bench performance chaos tools
 
 TOOLS         := $(CURDIR)/.tools
 GOLANGCI      := $(TOOLS)/golangci-lint-v2.15.0
@@ -54,6 +54,10 @@ performance: build ## measure for docs/performance.md: three quarters of an hour
 	bin/walpost bench relay --out docs
 	bin/walpost bench path --out docs
 	bin/walpost bench soak --out docs
+
+chaos: build ## hold exactly once against 20 runs of kills and cut connections, and that against broken relays: half an hour
+	bin/walpost chaos
+	go test ./test/chaos -count=1 -timeout 45m -v -every
 
 tools: $(GOLANGCI) ## install the linter into .tools
 

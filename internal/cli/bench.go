@@ -173,36 +173,48 @@ func (p *program) report(out string) error {
 }
 
 func (p *program) benchStack(ctx context.Context, f benchFlags) (bench.Stack, error) {
-	talk := progress{p}
-	cache, err := maven.UserCache()
-	if err != nil {
-		return bench.Stack{}, fmt.Errorf("no folder to keep Kafka and Debezium in: %w", err)
-	}
-	artifacts, err := maven.Resolve(ctx, maven.Config{Dir: cache, Progress: talk})
-	if err != nil {
-		return bench.Stack{}, err
-	}
-	home, err := stackDir(p.cfg) // where stack up would fetch PostgreSQL to, so that it is there once
-	if err != nil {
-		return bench.Stack{}, err
-	}
-	fetched := filepath.Join(home, "postgresql")
-	binaries, err := postgres.Find(ctx, p.cfg.PGBin, fetched)
-	if errors.Is(err, postgres.ErrNotFound) {
-		binaries, err = postgres.Fetch(ctx, fetched, postgres.FetchVersion, talk)
-	}
-	if err != nil {
-		return bench.Stack{}, err
-	}
-	program, err := os.Executable()
+	parts, err := p.realParts(ctx)
 	if err != nil {
 		return bench.Stack{}, err
 	}
 	build := ops.ReadBuild()
 	return bench.Stack{
-		Program: program, Version: build.Version + " " + build.Revision, Postgres: binaries, Artifacts: artifacts, Dir: f.dir,
-		ConnectHeapMiB: p.cfg.ConnectHeap, Progress: talk,
+		Program: parts.program, Version: build.Version + " " + build.Revision, Postgres: parts.postgres, Artifacts: parts.artifacts, Dir: f.dir,
+		ConnectHeapMiB: p.cfg.ConnectHeap, Progress: progress{p},
 	}, nil
+}
+
+// realParts are the programs of a real stack, walpost's own included.
+type realParts struct {
+	program   string
+	postgres  postgres.Binaries
+	artifacts maven.Artifacts
+}
+
+// realParts finds the programs on this machine, or fetches them.
+func (p *program) realParts(ctx context.Context) (parts realParts, err error) {
+	talk := progress{p}
+	cache, err := maven.UserCache()
+	if err != nil {
+		return parts, fmt.Errorf("no folder to keep Kafka and Debezium in: %w", err)
+	}
+	if parts.artifacts, err = maven.Resolve(ctx, maven.Config{Dir: cache, Progress: talk}); err != nil {
+		return parts, err
+	}
+	home, err := stackDir(p.cfg) // where stack up would fetch PostgreSQL to, so that it is there once
+	if err != nil {
+		return parts, err
+	}
+	fetched := filepath.Join(home, "postgresql")
+	parts.postgres, err = postgres.Find(ctx, p.cfg.PGBin, fetched)
+	if errors.Is(err, postgres.ErrNotFound) {
+		parts.postgres, err = postgres.Fetch(ctx, fetched, postgres.FetchVersion, talk)
+	}
+	if err != nil {
+		return parts, err
+	}
+	parts.program, err = os.Executable()
+	return parts, err
 }
 
 // progress is what is told to the person at the terminal.

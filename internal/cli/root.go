@@ -40,7 +40,7 @@ Every flag is also a key of the file that --config names and a variable of the e
 	)
 	addGrouped(root, groupRun, newDevCommand(p), newStackCommand(p), newAPIServerCommand(p), newRelayCommand(p), newKafkaConsumerCommand(p))
 	addGrouped(root, groupSetup, newMigrateCommand(p), newTopicsCommand(p), newSlotCommand(p), newConnectorCommand(p), newMaintainCommand(p))
-	addGrouped(root, groupLook, newBenchCommand(p), newConfigCommand(p), newHealthcheckCommand(p), newVersionCommand(p), newCompletionCommand(p))
+	addGrouped(root, groupLook, newBenchCommand(p), newChaosCommand(p), newConfigCommand(p), newHealthcheckCommand(p), newVersionCommand(p), newCompletionCommand(p))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	root.SetHelpCommandGroupID(groupLook)
@@ -118,6 +118,8 @@ func kindOf(flagType string) string {
 		return "true or false"
 	case "int", "int64":
 		return "a whole number"
+	case "uint64":
+		return "a whole number, 0 or more"
 	case "float64":
 		return "a number"
 	case "duration":
