@@ -86,6 +86,7 @@ type Watermark struct {
 type Origin struct {
 	SystemID  string // of the database cluster, made by initdb
 	Timeline  int32  // changes when a standby is promoted
+	Forks     []Fork // the timelines that came before, where the Source knows them
 	Slot      string
 	Confirmed LSN // where the slot stands: everything below was confirmed before
 

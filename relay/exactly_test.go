@@ -141,7 +141,7 @@ func TestAWatermarkThatDoesNotFitTheLogHalts(t *testing.T) {
 		says   string
 	}{
 		"another timeline": {
-			script: script{origin: changed(func(o *relay.Origin) { o.Timeline = 3 })}, want: relay.IdentityChanged, says: "a standby was promoted",
+			script: script{origin: changed(func(o *relay.Origin) { o.Timeline = 3 })}, want: relay.IdentityChanged, says: "does not lead there",
 		},
 		"a new slot": {
 			script: script{origin: changed(func(o *relay.Origin) { o.Confirmed, o.Fresh = 30, true })}, want: relay.SlotMissing, says: "slot s is new",

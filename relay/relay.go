@@ -72,9 +72,11 @@ type run struct {
 
 	state     State
 	delivery  Delivery
-	failures  int    // sessions in a row that published nothing
-	origin    Origin // of the latest session
-	confirmed LSN    // highest position confirmed since this run last took over the slot; zero: none
+	failures  int      // sessions in a row that published nothing
+	origin    Origin   // of the latest session
+	holds     bool     // nobody else has had the slot since this run took hold of it, which is what the two below are about
+	confirmed LSN      // highest position confirmed
+	sent      Position // no event above it was handed to a Publisher
 }
 
 // stopped ends a run whose context has ended; err is how its last session ended.
@@ -112,7 +114,7 @@ func (r *run) pause(ctx context.Context, err error) {
 	wait := jitter(r.cfg.StandbyInterval)
 	if errors.Is(err, ErrStandby) {
 		r.enter(StateStandby, err)
-		r.confirmed = 0 // from here on somebody else moves the slot
+		r.holds = false // from here on somebody else moves the slot
 	} else {
 		r.enter(StateRetrying, err)
 		wait = r.backoff(err)

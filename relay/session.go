@@ -28,7 +28,7 @@ func (r *run) session(ctx context.Context) error {
 		return fmt.Errorf("open sink: %w", err)
 	}
 	defer r.closing("sink", publisher.Close)
-	if err := r.check(origin, watermark); err != nil {
+	if watermark, err = r.check(origin, watermark); err != nil {
 		return err
 	}
 	source := &paced{stream: stream, spacing: spacingOf(publisher)}
@@ -68,37 +68,53 @@ func (r *run) closing(what string, closeFn func() error) {
 	}
 }
 
-// baseline remembers how the slot stood when this run first held it, whatever becomes of the session: from then on nobody else may move it.
+// baseline remembers how the slot stood when this run took hold of it, whatever becomes of the session: from then on nobody else may move it.
 func (r *run) baseline(o Origin) {
-	if r.origin == (Origin{}) {
+	if r.holds {
+		return
+	}
+	if r.origin.SystemID == "" {
 		r.origin = o
 	}
-	r.confirmed = cmp.Or(r.confirmed, o.Confirmed)
+	r.holds, r.origin.Timeline, r.confirmed = true, o.Timeline, o.Confirmed
+	r.sent = Position{Commit: max(o.Confirmed, 1) - 1} // what was published before lies below the slot, or comes again
 }
 
-// check compares the origin with the one before and with what was published, before anything is published.
-func (r *run) check(o Origin, w Watermark) error {
-	if o.SystemID != r.origin.SystemID || o.Timeline != r.origin.Timeline {
-		return &HaltError{
+// check compares the origin with the one before and with what was published, before anything is published. It returns the watermark as it holds on the
+// origin's timeline.
+func (r *run) check(o Origin, w Watermark) (Watermark, error) {
+	if o.SystemID != r.origin.SystemID {
+		return w, &HaltError{
 			Cause: IdentityChanged, From: r.confirmed, To: o.Confirmed,
-			Err: fmt.Errorf("the database is system %s timeline %d, it was system %s timeline %d when this relay started",
-				o.SystemID, o.Timeline, r.origin.SystemID, r.origin.Timeline),
+			Err:  fmt.Errorf("the database is system %s, it was system %s when this relay started", o.SystemID, r.origin.SystemID),
 			Hint: o.SlotCommand("status") + "; start the relay again if the new server is the right one",
 		}
 	}
-	if w.Timeline != 0 && w.Timeline != o.Timeline {
-		return &HaltError{
-			Cause: IdentityChanged, From: w.End, To: o.Confirmed,
-			Err: fmt.Errorf("the database is on timeline %d, and the watermark of slot %s on timeline %d: a standby was promoted, and what it had not received is missing from it",
-				o.Timeline, o.Slot, w.Timeline),
-			Hint: o.SlotCommand("status") + "; compare the outbox table with the topic, then " + o.SlotCommand("adopt"),
-		}
+	before := w // the watermark knows of relays that took over for a while
+	if w == (Watermark{}) {
+		before.Position = r.sent
 	}
-	if published := cmp.Or(w.End, r.confirmed); o.Confirmed > published { // the watermark knows of relays that took over for a while
-		return moved(o, w, published)
+	before.Timeline, before.End = cmp.Or(w.Timeline, r.origin.Timeline), cmp.Or(w.End, r.confirmed)
+	now, err := o.CarryOver(before)
+	var halt *HaltError
+	if errors.As(err, &halt) && w == (Watermark{}) { // which no watermark will find again
+		halt.Hint = o.SlotCommand("status") + "; compare the outbox table with the topic, then start the relay again to go on without what is missing"
 	}
-	r.origin = o
-	return nil
+	if err != nil {
+		return w, err
+	}
+	if o.Confirmed > now.End {
+		return w, moved(o, w, now.End)
+	}
+	if o.Timeline != before.Timeline {
+		r.cfg.Logger.Warn("relay goes on where the new timeline of the database began", "slot", o.Slot, "timeline", o.Timeline, "timeline_before", before.Timeline,
+			"published_lsn", before.Position.Commit.String(), "confirmed_lsn", now.End.String())
+	}
+	r.origin, r.confirmed = o, min(r.confirmed, now.End)
+	if w != (Watermark{}) {
+		w = now
+	}
+	return w, nil
 }
 
 // moved is the halt for a slot that somebody else confirmed, or made again.
@@ -136,6 +152,9 @@ func (r *run) pump(ctx context.Context, source *paced, publisher Publisher, floo
 		source.spacing.begin(batch)
 		if mark, err = advance(mark, events, batch.End); err != nil {
 			return err
+		}
+		if mark.Position.Compare(r.sent) > 0 {
+			r.sent = mark.Position
 		}
 		if err := r.publish(publishing, publisher, events, mark); err != nil {
 			return err

@@ -76,12 +76,12 @@ var varying = []struct {
 	{regexp.MustCompile(`process \d+:`), "process PID:"},
 	{regexp.MustCompile(`\b\d{18,20}\b`), "SYSTEM"}, // the identifier that initdb made
 	{regexp.MustCompile(`\b(bytes"?): \d+`), "$1: N"},
-	{regexp.MustCompile(`(none|LSN) +\d+ +\d+ +\d+`), "$1  N  N  N"},
 	{regexp.MustCompile(`port \d+ is in use`), "port PORT is in use"},
 	{regexp.MustCompile(`\b\d+ bytes( \(\S+ .iB\))?`), "N bytes"},
 	{regexp.MustCompile(`_bytes": \d+`), `_bytes": N`},
 	{regexp.MustCompile(`"inactive_since": \S+`), `"inactive_since": SINCE`}, // known from PostgreSQL 17
 	{regexp.MustCompile(`\b[0-9A-F]+/[0-9A-F]{6,8}\b`), "LSN"},
+	{regexp.MustCompile(`(none|LSN) +\d+ +\d+ +\d+`), "$1  N  N  N"},
 	{regexp.MustCompile(`LSN +\d+ +\d+`), "LSN  N  N"},
 	{regexp.MustCompile(`(\S) {2,}`), "$1  "}, // the columns of a table are as wide as what varies in them
 }

@@ -148,8 +148,7 @@ func (a adoption) says() []string {
 	case !a.known:
 		lines = append(lines, "Kafka has no watermark for it. What the slot holds and another relay has published already comes again.")
 	case w.Timeline != a.origin.Timeline:
-		lines = append(lines, fmt.Sprintf("Its watermark stands at %s of timeline %d, and the database is on timeline %d: positions of the two can be compared as far as both have the same log.",
-			w.End, w.Timeline, a.origin.Timeline))
+		lines = append(lines, a.saysTimeline())
 	case w.End == stands:
 		lines = append(lines, "Its watermark stands there too. What the relay knew of the ends of topics will be forgotten.")
 	}
@@ -160,6 +159,16 @@ func (a adoption) says() []string {
 		lines = append(lines, fmt.Sprintf("Repeated: from %s to %s, %d bytes of log%s.", from, to, to-from, counted(a.repeatedEvents(), ", events: ")))
 	}
 	return append(lines, fmt.Sprintf("Published next: what the slot holds behind %s, %d bytes of log%s.", stands, a.slot.UnconfirmedBytes(), counted(a.heldEvents(), ", events: ")))
+}
+
+// saysTimeline explains a watermark of another timeline.
+func (a adoption) saysTimeline() string {
+	says := fmt.Sprintf("Its watermark stands at %s of timeline %d", a.watermark.End, a.watermark.Timeline)
+	var halt *relay.HaltError
+	if _, err := a.origin.CarryOver(a.watermark); errors.As(err, &halt) {
+		return fmt.Sprintf("%s: %v.", says, halt.Err)
+	}
+	return fmt.Sprintf("%s, and the database is on timeline %d, which has all that was published: a relay that delivers exactly once goes on by itself.", says, a.origin.Timeline)
 }
 
 func counted(n *int, before string) string {

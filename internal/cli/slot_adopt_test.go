@@ -33,7 +33,8 @@ func drained(t *testing.T, s *server) {
 // The way from at-least-once into exactly once, and on after each halt that names the command.
 func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	t.Parallel()
-	url := pgtest.StartServer(t).URL(t)
+	srv := pgtest.StartServer(t)
+	url := srv.URL(t)
 	broker := kafkatest.Start(t)
 	pool := pgtest.Pool(t, url)
 	values := map[string]string{"$URL": url, "$BROKERS": broker.Brokers[0], "$CLOSED": closedPort(t)}
@@ -121,6 +122,11 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	halts("relay_watermark_garbled", 20)
 	run("slot_adopt_garbled", 0, "slot", "adopt", "--yes")
 	drained(t, exactly(t, url, broker.Brokers[0]))
+
+	// A standby is promoted that has received everything.
+	srv.Stop(t)
+	srv.Promote(t)
+	run("slot_adopt_promoted", 0, "slot", "adopt", "--dry-run")
 
 	runGolden(t, "slot_adopt_kafka_unreachable", values, "slot", "adopt", "--yes", "--slot", "orders", "--database-url", "$URL", "--kafka-brokers", "$CLOSED")
 }

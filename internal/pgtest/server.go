@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -71,7 +72,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	srv, err := postgres.Start(ctx, postgres.Config{
-		Binaries: binaries, Dir: filepath.Join(s.dir, "data"), Port: s.port,
+		Binaries: binaries, Dir: s.data(), Port: s.port,
 		Settings: map[string]string{
 			"fsync": "off", "full_page_writes": "off", "max_connections": "300", "max_prepared_transactions": "10",
 			"autovacuum_naptime": "1h", "shared_buffers": "64MB", "log_min_messages": "error",
@@ -125,6 +126,40 @@ func (s *Server) Restart(t testing.TB) {
 	s.Stop(t)
 	s.Start(t)
 }
+
+// Promote starts a stopped server as a standby that has received nothing more, and promotes it: the same data, slots included, on a new timeline.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	signal := filepath.Join(s.data(), "standby.signal")
+	err := os.WriteFile(signal, nil, 0o666)
+	if err == nil {
+		err = os.Chmod(signal, 0o666) // whatever the mask: the server's account opens it
+	}
+	if err != nil {
+		t.Fatalf("make PostgreSQL a standby: %v", err)
+	}
+	s.Start(t)
+	s.admin(t, "select pg_promote(wait_seconds => 30)")
+}
+
+// Save copies the data of a stopped server.
+func (s *Server) Save(t testing.TB) { s.copyData(t, s.data(), s.data()+".saved") }
+
+// Restore gives a stopped server the data back that Save copied: what was written after it is lost.
+func (s *Server) Restore(t testing.TB) { s.copyData(t, s.data()+".saved", s.data()) }
+
+// copyData keeps the owner, which the server insists on.
+func (s *Server) copyData(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatalf("copy PostgreSQL's data: %v", err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("copy PostgreSQL's data: %v: %s", err, out)
+	}
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func freePort() (int, error) {
 	addr, err := freeport.Addr()

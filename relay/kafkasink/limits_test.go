@@ -179,6 +179,34 @@ func TestEventsThatAreSentOneByOneTakeSeveralTransactions(t *testing.T) {
 	wantValues(t, c, all)
 }
 
+// A new timeline takes the end back to where it began.
+func TestTheEndOfAWatermarkStaysWhereItWasTakenBackTo(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "things", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	limit(t, c, 10_000)
+	sink := exactlyOnce(t, c.Brokers)
+	p := mustOpen(t, sink, fresh)
+	ahead := markAt(0)
+	ahead.End = 100_000
+	if err := p.Publish(t.Context(), []relay.Event{one(0)}, ahead); err != nil {
+		t.Fatal(err)
+	}
+	all := sized(501, 500)
+	back := relay.Watermark{Timeline: 2, Position: all[500].Position, EventID: all[500].ID(), End: 90}
+	if err := mustOpen(t, sink, used).Publish(t.Context(), all[1:], back); err == nil {
+		t.Fatal("Publish of more than the topic takes at once = nil, want an error")
+	}
+	if err := mustOpen(t, sink, used).Publish(t.Context(), all[1:], back); err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range committed(t, c.Brokers, watermarks)[2:] {
+		if !strings.Contains(value, `"end_lsn":"0/5A"`) {
+			t.Errorf("watermark %d behind the fork = %s, want it to end at 0/5A", i, value)
+		}
+	}
+}
+
 func TestARefusedBatchOfOneEventHaltsAtOnce(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)

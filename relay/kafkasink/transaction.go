@@ -95,7 +95,7 @@ const singlesAtOnce = 200
 func (p *transactor) publish(ctx context.Context, events []relay.Event, w relay.Watermark) error {
 	for len(events) > singlesAtOnce && p.records.limits.singly(events) {
 		last := &events[singlesAtOnce-1]
-		part := relay.Watermark{Timeline: w.Timeline, Position: last.Position, EventID: last.ID(), End: p.end}
+		part := relay.Watermark{Timeline: w.Timeline, Position: last.Position, EventID: last.ID(), End: min(p.end, w.End)}
 		if err := p.commit(ctx, events[:singlesAtOnce], part); err != nil {
 			return err
 		}

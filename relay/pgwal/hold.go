@@ -26,10 +26,10 @@ func ReadOrigin(ctx context.Context, cfg Config) (o relay.Origin, s SlotStatus, 
 			return err
 		}
 		defer closeConn(ctx, conn)
-		if o.SystemID, o.Timeline, err = identifySystem(ctx, conn); err != nil {
-			return fmt.Errorf("identify the server: %w", err)
+		if o, err = identify(ctx, conn, s.Name); err != nil {
+			return err
 		}
-		o.Slot, o.Confirmed = s.Name, s.Confirmed
+		o.Confirmed = s.Confirmed
 		o.Fresh, err = (&Source{cfg: cfg}).fresh(ctx, admin, s)
 		return err
 	})

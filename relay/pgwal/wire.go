@@ -3,7 +3,6 @@ package pgwal
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,9 +27,8 @@ func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o
 			closeConn(ctx, conn)
 		}
 	}()
-	o.Slot = c.Slot
-	if o.SystemID, o.Timeline, err = identifySystem(ctx, conn); err != nil {
-		return nil, o, fmt.Errorf("identify the server: %w", err)
+	if o, err = identify(ctx, conn, c.Slot); err != nil {
+		return nil, o, err
 	}
 	if err := startCopy(ctx, conn, c.startCommand()); err != nil {
 		return nil, o, fmt.Errorf("start slot %s: %w", c.Slot, err)
@@ -105,7 +103,7 @@ func identifySystem(ctx context.Context, conn *pgconn.PgConn) (system string, ti
 		return "", 0, err
 	}
 	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 2 {
-		return "", 0, errors.New("the answer has another shape than expected")
+		return "", 0, errShape
 	}
 	row := results[0].Rows[0]
 	n, err := strconv.ParseInt(string(row[1]), 10, 32)
