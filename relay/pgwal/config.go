@@ -128,6 +128,7 @@ func (c Config) parseURL() (*pgx.ConnConfig, error) {
 		"lc_monetary":         "C",
 		"row_security":        "off", // a row that is hidden from us must be an error, not one row less
 		"statement_timeout":   "0",   // making a slot waits for other transactions
+		"lock_timeout":        "0",   // and it waits for locks of theirs
 		"wal_sender_timeout":  strconv.FormatInt(c.SenderTimeout.Milliseconds(), 10),
 	}
 	for name := range cfg.RuntimeParams { // the server ignores their case

@@ -57,6 +57,17 @@ func (d database) confirmed(t testing.TB) (lsn relay.LSN) {
 	return lsn
 }
 
+// terminate ends the stream of the relay on the slot, as soon as there is one, with the code of an administrator.
+func (d database) terminate(t testing.TB) {
+	for ended := false; !ended && t.Context().Err() == nil; {
+		err := d.QueryRow(t.Context(), `select coalesce(bool_or(pg_terminate_backend(pid)), false) from pg_stat_replication
+			where pid = (select active_pid from pg_replication_slots where slot_name = $1) and state = 'streaming'`, d.slot).Scan(&ended)
+		if err != nil {
+			return // the test is over
+		}
+	}
+}
+
 // awaitReports waits until the server has heard n times from the relay on the slot.
 func (d database) awaitReports(t testing.TB, n int) {
 	t.Helper()

@@ -260,35 +260,6 @@ func TestARowThatCannotBePublishedIsLeftOutAsTheHaltSays(t *testing.T) {
 	}
 }
 
-// Types that users made are published as the text that the session gives them, so the session must not depend on what the database has set.
-func TestNoSettingOfTheDatabaseChangesAnEvent(t *testing.T) {
-	t.Parallel()
-	url := pgtest.URL(t)
-	d := database{Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t)}
-	d.exec(t, `create domain moment as timestamptz; create domain span as interval; create domain ratio as float8; create domain price as money;
-		create table outbox (id text primary key, at moment, lasts span, ratio ratio, price price, payload bytea);
-		create publication walpost_outbox for table outbox with (publish = 'insert')`)
-	for _, setting := range []string{
-		"timezone = 'Asia/Tokyo'", "datestyle = 'SQL, DMY'", "intervalstyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "client_encoding = 'LATIN1'",
-	} {
-		d.set(t, setting)
-	}
-	s := open(t, d.source(t, func(c *pgwal.Config) {
-		c.Table, c.Mapping = "outbox", record.Mapping{Key: "id", Topic: "things", Placed: []string{"at", "lasts", "ratio", "price"}}
-	}))
-	d.exec(t, `insert into outbox values ('é', '2026-11-23 20:00:00+00', '1 day 2 hours', 0.1::float8 + 0.2::float8, 12.5::numeric::money, '\x00ff')`)
-	want := record.Record{Topic: "things", Key: []byte("é"), Value: []byte{0, 0xff}, Headers: []record.Header{
-		{Key: "id", Value: []byte("é")},
-		{Key: "at", Value: []byte("2026-11-23 20:00:00+00")},
-		{Key: "lasts", Value: []byte("1 day 02:00:00")},
-		{Key: "ratio", Value: []byte("0.30000000000000004")},
-		{Key: "price", Value: []byte("$12.50")},
-	}}
-	if diff := cmp.Diff(want, read(t, s, 1)[0].Record); diff != "" {
-		t.Errorf("record (-want +got):\n%s", diff)
-	}
-}
-
 // TestRecordedStream records what the fuzz tests begin with: go test -run TestRecordedStream -update.
 func TestRecordedStream(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -328,7 +329,7 @@ func TestTheRelaysOwnConnectionIsCutWhenItFreezes(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
 	wire := newWire(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port))
-	frozen := open(t, d.source(t, func(c *pgwal.Config) { c.URL, c.SenderTimeout = through(d, wire), 500*time.Millisecond }))
+	frozen := open(t, d.source(t, func(c *pgwal.Config) { c.URL, c.SenderTimeout = through(d, wire.Addr()), 500*time.Millisecond }))
 	if _, err := d.source(t, nil).Open(t.Context()); !errors.Is(err, relay.ErrStandby) {
 		t.Fatalf("Open of a slot in use = %v, want ErrStandby", err)
 	}
@@ -352,7 +353,7 @@ func TestAServerThatIsSilentFromTheStartIsGivenUp(t *testing.T) {
 			d := migrated(t)
 			d.exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", d.slot)
 			wire := newWireUntil(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port), connection)
-			src := d.source(t, func(c *pgwal.Config) { c.URL, c.ConnectTimeout = through(d, wire), 500*time.Millisecond })
+			src := d.source(t, func(c *pgwal.Config) { c.URL, c.ConnectTimeout = through(d, wire.Addr()), 500*time.Millisecond })
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			_, err := src.Open(ctx)
@@ -364,9 +365,9 @@ func TestAServerThatIsSilentFromTheStartIsGivenUp(t *testing.T) {
 	}
 }
 
-// through is the database's URL by way of the wire.
-func through(d database, w *wire) string {
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", d.Config().ConnConfig.User, w.Addr(), d.Config().ConnConfig.Database)
+// through is the database's URL by way of another address.
+func through(d database, by net.Addr) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", d.Config().ConnConfig.User, by, d.Config().ConnConfig.Database)
 }
 
 func TestAServerThatGoesSilentIsGivenUp(t *testing.T) {
@@ -374,7 +375,7 @@ func TestAServerThatGoesSilentIsGivenUp(t *testing.T) {
 	d := migrated(t)
 	wire := newWire(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port))
 	src := d.source(t, func(c *pgwal.Config) {
-		c.URL, c.SenderTimeout = through(d, wire), time.Second
+		c.URL, c.SenderTimeout = through(d, wire.Addr()), time.Second
 	})
 	s := open(t, src)
 	d.exec(t, insert("a"))
