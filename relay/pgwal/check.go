@@ -43,6 +43,17 @@ func (t target) is(m relation) bool {
 // checkPublished returns the outbox table, or a *relay.HaltError when its rows would not reach us: the server would skip them without a
 // word. known is the OID that the table had before, or 0.
 func (c Config) checkPublished(ctx context.Context, conn *pgx.Conn, known uint32) (target, error) {
+	t, err := c.lookPublished(ctx, conn, known)
+	var halt *relay.HaltError
+	if errors.As(err, &halt) && halt.Cause == relay.TableUnpublished {
+		// The server looks up the publication with the statement's snapshot and its tables with a newer one: what was dropped in between seems to
+		// hold no table. Another look has both behind it.
+		return c.lookPublished(ctx, conn, known)
+	}
+	return t, err
+}
+
+func (c Config) lookPublished(ctx context.Context, conn *pgx.Conn, known uint32) (target, error) {
 	var level string
 	err := conn.QueryRow(ctx, "select coalesce(current_setting('effective_wal_level', true), current_setting('wal_level'))").Scan(&level)
 	if err != nil {
@@ -106,6 +117,9 @@ func (c Config) checkColumns(ctx context.Context, conn *pgx.Conn, t target) erro
 	err = conn.QueryRow(ctx, "select exists (select from pg_attribute where attrelid = $1 and attname = $2 and attnum > 0 and not attisdropped)", t.oid, missing.Column).Scan(&there)
 	if err != nil || !there {
 		return wrap(err, "look for column "+missing.Column)
+	}
+	if _, err := c.checkPublished(ctx, conn, t.oid); err != nil { // it was there a moment ago
+		return err
 	}
 	return c.unpublished(fmt.Errorf("publication %q keeps back column %q of table %s.%s", c.Publication, missing.Column, t.schema, t.name), c.publishWhole(t))
 }

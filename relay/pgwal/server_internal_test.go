@@ -80,6 +80,50 @@ func TestALookThatFindsNothingMovesTheStretch(t *testing.T) {
 	}
 }
 
+// The publication is looked at first, and may be gone when its columns are.
+func TestAPublicationThatVanishesBetweenTwoLooksIsMissing(t *testing.T) {
+	t.Parallel()
+	cfg, conn := admin(t)
+	table, err := cfg.checkPublished(t.Context(), conn, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(t, conn, "drop publication walpost_outbox")
+	err = cfg.checkColumns(t.Context(), conn, table)
+	var halt *relay.HaltError
+	if !errors.As(err, &halt) || halt.Cause != relay.PublicationMissing {
+		t.Errorf("checkColumns = %v, want a halt of cause publication_missing", err)
+	}
+}
+
+// The server looks at its catalog twice in one statement, and may find the publication only the first time.
+func TestAPublicationThatVanishesDuringALookIsMissing(t *testing.T) {
+	t.Parallel()
+	cfg, conn := admin(t)
+	looker, err := cfg.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(t.Context(), looker)
+	for range 100 {
+		gone := make(chan error, 1)
+		go func() {
+			for {
+				if _, err := cfg.checkPublished(t.Context(), looker, 0); err != nil {
+					gone <- err
+					return
+				}
+			}
+		}()
+		execute(t, conn, "drop publication walpost_outbox")
+		var halt *relay.HaltError
+		if err := <-gone; !errors.As(err, &halt) || halt.Cause != relay.PublicationMissing {
+			t.Fatalf("checkPublished = %v, want a halt of cause publication_missing", err)
+		}
+		execute(t, conn, "create publication walpost_outbox for table outbox_events with (publish = 'insert', publish_via_partition_root = true)")
+	}
+}
+
 func TestAStartRefusedForTheSlotsStateIsExplainedByTheCatalog(t *testing.T) {
 	t.Parallel()
 	cfg, conn := admin(t)
