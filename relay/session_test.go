@@ -62,6 +62,35 @@ func TestASlotThatMovesBeforeTheSinkWasEverOpenHalts(t *testing.T) {
 	}
 }
 
+func TestAHaltOfTheSourceNamesThePlaceThatWasReached(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		attempt int // to open the source that halts
+		halt    relay.HaltError
+		want    relay.LSN
+	}{
+		"which a slot that is gone does not know": {attempt: 2, want: 12},
+		"unless it names another":                 {attempt: 2, halt: relay.HaltError{From: 7}, want: 7},
+		"or nothing was reached":                  {attempt: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := movedSlot(func(*relay.Origin) {})
+			tc.halt.Cause, tc.halt.Err = relay.SlotMissing, errInjected
+			s.open = func(attempt int) error {
+				if attempt == tc.attempt {
+					return &tc.halt
+				}
+				return nil
+			}
+			var halt *relay.HaltError
+			if err := newRelay(t, s, relay.Config{BackoffMin: time.Nanosecond}).Run(t.Context()); !errors.As(err, &halt) || halt.From != tc.want {
+				t.Errorf("Run = %v, want a halt at %s", err, tc.want)
+			}
+		})
+	}
+}
+
 func TestASinkThatDoesNotAnswerIsSaid(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
