@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -42,7 +43,8 @@ func newWhole(t testing.TB, url string, opts ...kfake.Opt) *whole {
 type running struct {
 	states chan relay.State // every change of state, in order
 	source *pgwal.Source
-	stop   func() error // ends Run and returns its error; safe to call again
+	cancel func()       // tells Run to end, as SIGTERM does
+	stop   func() error // does so and returns Run's error; safe to call again
 }
 
 func (r *running) StateChanged(s relay.State, _ error) { r.states <- s }
@@ -55,13 +57,19 @@ func (w *whole) start(t testing.TB) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := w.startFrom(t, source)
+	r.source = source
+	return r
+}
+
+// startFrom runs a relay that delivers the source's events at least once, until the test ends or stops it.
+func (w *whole) startFrom(t testing.TB, source relay.Source) *running {
+	t.Helper()
 	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := w.run(t, source, sink)
-	r.source = source
-	return r
+	return w.run(t, source, sink)
 }
 
 // run runs a relay between the two until the test ends or stops it.
@@ -77,7 +85,7 @@ func (w *whole) run(t testing.TB, source relay.Source, sink relay.Sink) *running
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- engine.Run(ctx) }()
-	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
+	r.cancel, r.stop = cancel, sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() { _ = r.stop() }) // whoever wants the error has stopped it
 	return r
 }
@@ -195,4 +203,40 @@ func (r *topicReader) repeats() (n int) {
 		n += times - 1
 	}
 	return n
+}
+
+// published is the keys of all committed records of the topic, up to its end at present, in order within each partition.
+func (w *whole) published(t testing.TB) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("topic things was not read within %v", patience))
+	defer cancel()
+	start := kgo.NewOffset().AtStart()
+	client := w.broker.Client(t, kgo.ConsumeTopics("things"), kgo.ConsumeStartOffset(start), kgo.ConsumeResetOffset(start),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, "things")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset
+		}
+	})
+	keys := []string{}
+	for len(left) > 0 {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatal(context.Cause(ctx))
+		}
+		fetches.EachRecord(func(rec *kgo.Record) {
+			if rec.Offset+1 >= left[rec.Partition] {
+				delete(left, rec.Partition)
+			}
+			if !rec.Attrs.IsControl() {
+				keys = append(keys, string(rec.Key))
+			}
+		})
+	}
+	return keys
 }

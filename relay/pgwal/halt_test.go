@@ -238,9 +238,9 @@ func TestALostSlotHaltsAndNamesTheGap(t *testing.T) {
 	url := srv.Migrated(t)
 	d := database{Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t)}
 	src := d.source(t, nil)
-	if err := open(t, src).Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := open(t, src)
+	d.exec(t, insert("never confirmed"))
+	read(t, s, 1)
 	d.exec(t, "alter system set max_slot_wal_keep_size = '1MB'")
 	d.exec(t, "select pg_reload_conf()")
 	d.exec(t, "create table noise (t text)")
@@ -259,9 +259,16 @@ func TestALostSlotHaltsAndNamesTheGap(t *testing.T) {
 	if text := status.Explain(); !strings.Contains(text, "is lost") || !strings.Contains(text, status.Confirmed.String()) {
 		t.Errorf("Explain() = %q, want that the slot is lost, and since when", text)
 	}
-	_, err := src.Open(t.Context())
-	wantHalt(t, "Open", err, relay.SlotLost, "walpost slot")
+	_, err := next(t, s)
 	var halt *relay.HaltError
+	if err == nil || errors.As(err, &halt) {
+		t.Errorf("Next = %v, want a passing error: the server ends a stream that keeps too much log as if it shut down", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close = %v, want no error", err)
+	}
+	_, err = src.Open(t.Context())
+	wantHalt(t, "Open", err, relay.SlotLost, "walpost slot")
 	if errors.As(err, &halt) && (halt.From == 0 || halt.To <= halt.From) {
 		t.Errorf("gap = %s to %s, want a stretch of log", halt.From, halt.To)
 	}
