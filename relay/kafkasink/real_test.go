@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -50,35 +49,6 @@ func createThings(t testing.TB, brokers []string) {
 	if _, err := admin(t, brokers).CreateTopic(t.Context(), 3, 1, nil, "things"); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// wantSettled is wantCommitted once the markers are written, which a broker does behind its answer to a commit. No transaction may be open.
-func wantSettled(t testing.TB, brokers []string, want ...string) {
-	t.Helper()
-	adm := admin(t, brokers)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("topic things had open transactions for %v", patience))
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		stable, err := adm.ListCommittedOffsets(ctx, "things")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends, err := adm.ListEndOffsets(ctx, "things")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cmp.Equal(stable, ends, cmpopts.IgnoreFields(kadm.ListedOffset{}, "Timestamp", "LeaderEpoch")) {
-			break
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal(context.Cause(ctx))
-		}
-	}
-	wantCommitted(t, brokers, want...)
 }
 
 // slotOf is a new slot of a subtest, and the same slot later on.
@@ -124,7 +94,7 @@ func TestOnRealKafka(t *testing.T) {
 		if diff := cmp.Diff(markAt(n), mustOpen(t, exactlyOnce(t, brokers), later).mark); diff != "" {
 			t.Errorf("watermark (-want +got):\n%s", diff)
 		}
-		wantSettled(t, brokers, want...)
+		wantCommitted(t, brokers, want...)
 		fmt.Fprintf(os.Stdout, "counts: real Kafka: first open %v, later ones %v; %v a transaction of one event, back to back\n",
 			first.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), each.Round(10*time.Microsecond))
 	})
@@ -138,7 +108,7 @@ func TestOnRealKafka(t *testing.T) {
 				t.Error("Publish of the older publisher = nil, want an error")
 			}
 			put(t, newer, 2)
-			wantSettled(t, brokers, want...)
+			wantCommitted(t, brokers, want...)
 		})
 	}
 	t.Run("rule 3: a publisher that was replaced before its commit commits nothing", func(t *testing.T) {
@@ -157,7 +127,7 @@ func TestOnRealKafka(t *testing.T) {
 			t.Error("commit of the older publisher = nil, want an error")
 		}
 		put(t, newer, 1)
-		wantSettled(t, brokers, want...)
+		wantCommitted(t, brokers, want...)
 	})
 	t.Run("rule 2: what was produced and not committed by a publisher that died is not seen", func(t *testing.T) {
 		begin, later := slotOf("died")
@@ -178,7 +148,7 @@ func TestOnRealKafka(t *testing.T) {
 			t.Errorf("watermark (-want +got):\n%s", diff)
 		}
 		put(t, p, 1)
-		wantSettled(t, brokers, want...)
+		wantCommitted(t, brokers, want...)
 	})
 	t.Run("rule 2: a commit whose answer was lost is in the watermark", func(t *testing.T) {
 		begin, later := slotOf("lost")
@@ -193,7 +163,7 @@ func TestOnRealKafka(t *testing.T) {
 		if diff := cmp.Diff(markAt(n), mustOpen(t, exactlyOnce(t, brokers), later).mark); diff != "" {
 			t.Errorf("watermark (-want +got):\n%s", diff)
 		}
-		wantSettled(t, brokers, want...)
+		wantCommitted(t, brokers, want...)
 	})
 	t.Run("a failed record vetoes the commit", func(t *testing.T) {
 		begin, later := slotOf("veto")
@@ -209,7 +179,7 @@ func TestOnRealKafka(t *testing.T) {
 		if got := mustOpen(t, exactlyOnce(t, brokers), later).mark; got.EventID == markAt(n).EventID {
 			t.Errorf("watermark = %+v, want the one before the failed batch", got)
 		}
-		wantSettled(t, brokers, want...)
+		wantCommitted(t, brokers, want...)
 	})
 	t.Run("rule 9: what can never be published becomes a dead letter in the same transaction", func(t *testing.T) {
 		policy := "compact"

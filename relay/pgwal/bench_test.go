@@ -28,7 +28,7 @@ func BenchmarkReading(b *testing.B) {
 	if _, err := os.Stat(yardstick); err != nil {
 		b.Skipf("no pg_recvlogical: %v", err)
 	}
-	until := d.backlog(b, benchRows)
+	until := d.committed(b, benchRows)
 	var rates, ratios []float64
 	b.ReportAllocs()
 	for b.Loop() {
@@ -45,8 +45,8 @@ func BenchmarkReading(b *testing.B) {
 	b.ReportMetric(ratios[len(ratios)/2], "ratio")
 }
 
-// backlog writes rows behind the slot, and returns the log's end.
-func (d database) backlog(b *testing.B, rows int) (until relay.LSN) {
+// committed writes rows behind the slot, and returns the log's end.
+func (d database) committed(b *testing.B, rows int) (until relay.LSN) {
 	b.Helper()
 	d.exec(b, `select pg_create_logical_replication_slot($1, 'pgoutput')`, d.slot)
 	d.exec(b, `create procedure fill(n int) language plpgsql as $$
