@@ -91,6 +91,9 @@ func (w *World) Run(ctx context.Context, cfg RunConfig) (Result, error) {
 	if err == nil {
 		err = r.judge(ctx, h, n)
 	}
+	if err == nil {
+		err = r.dropSlot(ctx)
+	}
 	if (err != nil || !r.result.Verdict.Good()) && cfg.Program == "" {
 		w.flawed = true
 	}
@@ -240,6 +243,14 @@ func (r *run) confirmed(ctx context.Context) (at record.LSN, err error) {
 		return 0, err
 	}
 	return record.ParseLSN(text)
+}
+
+// dropSlot lets the server forget the log that the run has written, and have the slot for another one.
+func (r *run) dropSlot(ctx context.Context) error {
+	return await(ctx, serveLimit, "slot "+r.slot+" is dropped", func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, `select pg_drop_replication_slot($1)`, r.slot)
+		return err
+	})
 }
 
 // judge collects the history and has it checked.
