@@ -32,11 +32,11 @@ type nemesis struct {
 type span struct{ from, to time.Time }
 
 // rage carries out faults for as long as the run lasts, or until something is found. The time for which a fault waits until the broker is back is added to
-// the run, up to as much again.
+// the run, up to half as much again.
 func (n *nemesis) rage(ctx context.Context) error {
 	row := newSchedule(n.cfg.Seed, n.cfg.Faults)
 	until := time.Now().Add(n.cfg.Duration)
-	latest := until.Add(n.cfg.Duration)
+	latest := until.Add(n.cfg.Duration / 2)
 	for time.Now().Before(until) && ctx.Err() == nil && !n.doubtful() {
 		f := row.next()
 		if err := pause(ctx, f.Pause); err != nil {

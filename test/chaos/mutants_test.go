@@ -26,7 +26,7 @@ type mutant struct {
 	long   bool         // only with -every
 }
 
-// Pauses at which random faults meet what they would else miss for minutes.
+// Pauses in which random faults meet what they would else miss for minutes. The second is longer than a fault waits for progress, which there is none in it.
 var (
 	beforeATransaction = edit{
 		"relay/kafkasink/transaction.go", "	if err := client.BeginTransaction(); err != nil {",
@@ -34,7 +34,7 @@ var (
 	}
 	insideATransaction = edit{
 		"relay/kafkasink/transaction.go", "	if err := client.BeginTransaction(); err != nil {",
-		"	if len(events) == 1000 {\n		time.Sleep(2 * time.Second)\n	}\n	if err := client.BeginTransaction(); err != nil {",
+		"	if len(events) == 1000 {\n		time.Sleep(9 * time.Second)\n	}\n	if err := client.BeginTransaction(); err != nil {",
 	}
 )
 
@@ -160,7 +160,7 @@ func (m mutant) run(t *testing.T, w *chaos.World, program string, seed uint64) c
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("run was not done within %v", limit))
 	defer cancel()
-	result, err := w.Run(ctx, chaos.RunConfig{Seed: seed, Duration: mutantDuration, Faults: m.faults, Program: program, Drain: 20 * time.Second})
+	result, err := w.Run(ctx, chaos.RunConfig{Seed: seed, Duration: mutantDuration, Faults: m.faults, Program: program, Drain: 40 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

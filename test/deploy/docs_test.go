@@ -12,7 +12,7 @@ var ours = regexp.MustCompile("(?:^|`|&& )(?:[A-Z_]+=\\S+ )*(?:walpost|go run (?
 // What the guides tell to type is parsed by the program, flags included.
 func TestCommandsOfTheGuidesExist(t *testing.T) {
 	t.Parallel()
-	for _, file := range [][]string{{"docs", "debezium.md"}, {"deploy", "compose.yaml"}, {"deploy", ".env"}} {
+	for _, file := range [][]string{{"docs", "debezium.md"}, {"docs", "chaos.md"}, {"deploy", "compose.yaml"}, {"deploy", ".env"}} {
 		name := strings.Join(file, "/")
 		seen := make(map[string]bool)
 		for line := range strings.Lines(read(t, file...)) {
