@@ -127,8 +127,8 @@ func (s *Server) Restart(t testing.TB) {
 	s.Start(t)
 }
 
-// Promote starts a stopped server as a standby that has received nothing more, and promotes it: the same data, slots included, on a new timeline.
-func (s *Server) Promote(t testing.TB) {
+// StartStandby starts a stopped server as a standby that receives nothing more, and can be read from.
+func (s *Server) StartStandby(t testing.TB) {
 	t.Helper()
 	signal := filepath.Join(s.data(), "standby.signal")
 	err := os.WriteFile(signal, nil, 0o666)
@@ -139,6 +139,18 @@ func (s *Server) Promote(t testing.TB) {
 		t.Fatalf("make PostgreSQL a standby: %v", err)
 	}
 	s.Start(t)
+}
+
+// Promote makes a stopped server a standby and promotes it: the same data, slots included, on a new timeline.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	s.StartStandby(t)
+	s.PromoteStandby(t)
+}
+
+// PromoteStandby promotes a server that was started as a standby.
+func (s *Server) PromoteStandby(t testing.TB) {
+	t.Helper()
 	s.admin(t, "select pg_promote(wait_seconds => 30)")
 }
 

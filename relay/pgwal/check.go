@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walpost/walpost/record"
 	"github.com/walpost/walpost/relay"
@@ -19,6 +20,18 @@ func (c Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	return conn, explainConnect(err, fmt.Sprintf("grant connect on database %s to %s", quoteIdentifier(cfg.Database), quoteIdentifier(cfg.User)))
+}
+
+// errStandbyServer passes when the server is promoted, or the URL leads to another.
+var errStandbyServer = errors.New("the server is a standby, and the relay reads from the primary: with several hosts in --database-url, target_session_attrs=primary chooses it")
+
+// checkPrimary is an error for a standby. From PostgreSQL 16 one can be read from, but goes on under the old timeline when it is promoted: positions of
+// the new one would pass for others of the old.
+func checkPrimary(conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("in_hot_standby") == "on" { // told with each connection
+		return errStandbyServer
+	}
+	return nil
 }
 
 // closeConn closes politely but not for long. The connection is not needed any more, so its error is dropped.
@@ -54,6 +67,9 @@ func (c Config) checkPublished(ctx context.Context, conn *pgx.Conn, known uint32
 }
 
 func (c Config) lookPublished(ctx context.Context, conn *pgx.Conn, known uint32) (target, error) {
+	if err := checkPrimary(conn.PgConn()); err != nil {
+		return target{}, err
+	}
 	var level string
 	err := conn.QueryRow(ctx, "select coalesce(current_setting('effective_wal_level', true), current_setting('wal_level'))").Scan(&level)
 	if err != nil {

@@ -1,12 +1,15 @@
 package pgwal_test
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/relay"
 	"github.com/walpost/walpost/relay/pgwal"
 )
@@ -83,4 +86,38 @@ func TestASlotThatIsHeldIsNobodyElsesAndDoesNotMove(t *testing.T) {
 		t.Errorf("slot stands at %s, want %s where it stood", s.Origin().Confirmed, before)
 	}
 	read(t, s, 1)
+}
+
+// From PostgreSQL 16 a standby would send what it has, and go on under another timeline when it is promoted, without a word.
+func TestAStandbyIsNotReadFromBeforeItIsPromoted(t *testing.T) {
+	t.Parallel()
+	srv := pgtest.StartServer(t)
+	url := srv.Migrated(t)
+	d := database{Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t)}
+	src := d.source(t, nil)
+	if err := open(t, src).Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.exec(t, insert("a"))
+	srv.Stop(t)
+	srv.StartStandby(t)
+	d.Reset()                                                 // its connections are gone
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a standby without a primary keeps whoever makes a slot waiting
+	defer cancel()
+	_, _, originErr := pgwal.ReadOrigin(ctx, d.config())
+	for what, err := range map[string]error{
+		"Prepare": src.Prepare(ctx), "ReadOrigin": originErr,
+		"CreateSlot": pgwal.CreateSlot(ctx, pgwal.Config{URL: url, Slot: "another"}),
+		"HoldSlot":   pgwal.HoldSlot(ctx, d.config(), func(relay.Origin) error { t.Error("the slot of a standby is held"); return nil }),
+	} {
+		var halt *relay.HaltError
+		if err == nil || errors.As(err, &halt) || !strings.Contains(err.Error(), "is a standby") {
+			t.Errorf("%s = %v, want a passing error that says why", what, err)
+		}
+	}
+	if _, err := pgwal.ReadSlot(t.Context(), d.config()); err != nil {
+		t.Errorf("ReadSlot = %v, want no error", err)
+	}
+	srv.PromoteStandby(t)
+	read(t, open(t, src), 1)
 }

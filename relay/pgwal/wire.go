@@ -58,7 +58,14 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) 
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
-	return conn, explainConnect(err, fmt.Sprintf("alter role %s replication", quoteIdentifier(cfg.User)))
+	if err != nil {
+		return nil, explainConnect(err, fmt.Sprintf("alter role %s replication", quoteIdentifier(cfg.User)))
+	}
+	if err := checkPrimary(conn); err != nil {
+		closeConn(ctx, conn)
+		return nil, err
+	}
+	return conn, nil
 }
 
 // moveSlot confirms end without a stream. The connection asks who the server is first: a position of another log would be believed too.
