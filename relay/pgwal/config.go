@@ -2,6 +2,7 @@ package pgwal
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walpost/walpost/record"
 )
@@ -139,5 +141,15 @@ func (c Config) parseURL() (*pgx.ConnConfig, error) {
 		}
 	}
 	maps.Copy(cfg.RuntimeParams, fixed)
+	cfg.AfterConnect = c.settle
 	return cfg, nil
+}
+
+// settle fixes the setting that cannot be sent with the connection, since servers before PostgreSQL 17 refuse what they do not know. Making a slot and
+// sending a transaction take for as long as others do, and both are transactions of the server's own.
+func (c Config) settle(ctx context.Context, conn *pgconn.PgConn) error {
+	ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, "select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'").ReadAll()
+	return err
 }
