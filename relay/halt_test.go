@@ -18,7 +18,9 @@ func TestHaltsEndRunAtOnceWithTheirExitCode(t *testing.T) {
 	halt := &relay.HaltError{Cause: relay.SlotLost, From: 0x10, To: 0x20, Err: errInjected, Hint: "walpost slot status"}
 	s := &script{open: func(int) error { return fmt.Errorf("wrapped: %w", halt) }}
 	seen := &recorder{}
-	err := newRelay(t, s, relay.Config{Observer: seen}).Run(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := newRelay(t, s, relay.Config{Observer: seen}).Run(ctx)
 	var got *relay.HaltError
 	if !errors.As(err, &got) || got.Cause != relay.SlotLost || got.Cause.ExitCode() != 11 || !errors.Is(err, errInjected) {
 		t.Fatalf("Run = %v, want the halt", err)
@@ -106,7 +108,9 @@ func TestAnotherHistoryHalts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := newRelay(t, tc.script, relay.Config{BackoffMin: time.Nanosecond}).Run(t.Context())
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			err := newRelay(t, tc.script, relay.Config{BackoffMin: time.Nanosecond}).Run(ctx)
 			var halt *relay.HaltError
 			if !errors.As(err, &halt) || halt.Cause != tc.want || halt.Hint == "" {
 				t.Errorf("Run = %v, want a halt of cause %v with a hint", err, tc.want)

@@ -83,8 +83,10 @@ func TestAHaltOfTheSourceNamesThePlaceThatWasReached(t *testing.T) {
 				}
 				return nil
 			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
 			var halt *relay.HaltError
-			if err := newRelay(t, s, relay.Config{BackoffMin: time.Nanosecond}).Run(t.Context()); !errors.As(err, &halt) || halt.From != tc.want {
+			if err := newRelay(t, s, relay.Config{BackoffMin: time.Nanosecond}).Run(ctx); !errors.As(err, &halt) || halt.From != tc.want {
 				t.Errorf("Run = %v, want a halt at %s", err, tc.want)
 			}
 		})

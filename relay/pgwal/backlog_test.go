@@ -29,7 +29,7 @@ func (d database) backlog(t testing.TB, statements ...string) {
 // The server keeps little of a transaction in memory; what it wrote to its disk before the rollback must not come either.
 func TestASavepointRolledBackInsideAHugeTransactionDoesNotCome(t *testing.T) {
 	t.Parallel()
-	const part = 10_000
+	const part = 2_000
 	d := migrated(t)
 	d.set(t, "logical_decoding_work_mem = '64kB'")
 	rows := func(kind string, from int) string {
