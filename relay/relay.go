@@ -8,6 +8,8 @@
 // lost with this process is still in the Source. Everything follows from that by crashing: each error ends the session, both ends are
 // closed, and the only recovery is the way every session starts.
 //
+// docs/guarantees.md lists the rules that follow from it, every halt, and the tests of each.
+//
 // The words: a batch is a run of events in commit order; the watermark is the highest event that the Sink holds; to confirm is to tell the
 // Source what it may forget; to halt is to end with a *HaltError because no retry can mend the cause.
 package relay

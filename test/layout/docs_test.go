@@ -13,7 +13,13 @@ import (
 
 func operations(t *testing.T) string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	return document(t, "operations.md")
+}
+
+// document is a guide as it stands.
+func document(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
