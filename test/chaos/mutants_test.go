@@ -55,7 +55,7 @@ func mutants() []mutant {
 					"relay/session.go", "		if err := r.publish(publishing, publisher, events, mark); err != nil {",
 					"		if batch.End != 0 {\n			source.stream.Confirm(batch.End)\n		}\n		if err := r.publish(publishing, publisher, events, mark); err != nil {",
 				},
-				{"relay/session.go", "o.Confirmed > published {", "false && o.Confirmed > published {"},
+				{"relay/session.go", "o.Confirmed > now.End {", "false && o.Confirmed > now.End {"},
 			},
 			faults: []chaos.Kind{chaos.RelayKill, chaos.CutKafka}, want: []chaos.Flaw{chaos.Lost},
 		},
