@@ -202,28 +202,28 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// Delivery is how often a consumer that reads committed records sees an event.
+// Delivery is how often a consumer that reads committed records sees an event. The zero value is ExactlyOnce.
 type Delivery int
 
 // The deliveries.
 const (
-	AtLeastOnce Delivery = iota
+	ExactlyOnce Delivery = iota
 
 	// Transactional is meant to be exactly once, on brokers whose protocol may tear or lose a transaction when a message of it is late.
 	Transactional
 
-	ExactlyOnce
+	AtLeastOnce
 )
 
 // String is the delivery's name in flags, logs and metrics.
 func (d Delivery) String() string {
 	switch d {
-	case AtLeastOnce:
-		return "at-least-once"
-	case Transactional:
-		return "transactional"
 	case ExactlyOnce:
 		return "exactly-once"
+	case Transactional:
+		return "transactional"
+	case AtLeastOnce:
+		return "at-least-once"
 	}
 	return "unknown"
 }

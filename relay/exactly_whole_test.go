@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/relay"
@@ -84,11 +83,7 @@ func (w *whole) pgSource(t testing.TB, change func(*pgwal.Config)) *pgwal.Source
 // committedOnce waits until a consumer of committed records has seen n events, and fails for each that came more than once.
 func (w *whole) committedOnce(t testing.TB, n int) *topicReader {
 	t.Helper()
-	start := kgo.NewOffset().AtStart()
-	r := &topicReader{
-		client: w.broker.Client(t, kgo.ConsumeTopics("things"), kgo.ConsumeStartOffset(start), kgo.ConsumeResetOffset(start), kgo.FetchIsolationLevel(kgo.ReadCommitted())),
-		ids:    make(map[string]int),
-	}
+	r := w.reader(t)
 	r.until(t, n)
 	if again := r.repeats(); again != 0 || len(r.ids) != n {
 		t.Errorf("topic has %d different events and %d repeats, want %d and none", len(r.ids), again, n)
@@ -205,6 +200,7 @@ func TestExactlyOnceWaitsForItsFirstBrokerAndThenBegins(t *testing.T) {
 func TestExactlyOnceHaltsWhenTheSlotWasUsedWithoutAWatermark(t *testing.T) {
 	t.Parallel()
 	w := newWhole(t, pgtest.Migrated(t))
+	w.delivery = relay.AtLeastOnce
 	atLeastOnce := w.start(t)
 	atLeastOnce.await(t, relay.StateStreaming)
 	w.insertRange(t, 1, 10)

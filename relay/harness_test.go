@@ -29,6 +29,8 @@ type whole struct {
 	url    string
 	slot   string
 	broker *kafkatest.Cluster
+
+	delivery relay.Delivery // of the relays that start starts
 }
 
 func newWhole(t testing.TB, url string, opts ...kfake.Opt) *whole {
@@ -36,6 +38,17 @@ func newWhole(t testing.TB, url string, opts ...kfake.Opt) *whole {
 	return &whole{
 		Pool: pgtest.Pool(t, url), url: url, slot: pgtest.SlotName(t),
 		broker: kafkatest.Start(t, append([]kfake.Opt{kfake.SeedTopics(3, "things")}, opts...)...),
+	}
+}
+
+// inEach runs the test in both deliveries: for what they have in common.
+func inEach(t *testing.T, test func(*testing.T, relay.Delivery)) {
+	t.Helper()
+	for _, delivery := range []relay.Delivery{relay.ExactlyOnce, relay.AtLeastOnce} {
+		t.Run(delivery.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, delivery)
+		})
 	}
 }
 
@@ -62,10 +75,10 @@ func (w *whole) start(t testing.TB) *running {
 	return r
 }
 
-// startFrom runs a relay that delivers the source's events at least once, until the test ends or stops it.
+// startFrom runs a relay of the source's events with the delivery of the whole, until the test ends or stops it.
 func (w *whole) startFrom(t testing.TB, source relay.Source) *running {
 	t.Helper()
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers})
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: w.delivery})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,41 +172,64 @@ func eventually(t testing.TB, what string, met func() bool) {
 	}
 }
 
-// topicReader reads the topic things for as long as the test asks.
+// topicReader reads what is committed of the topic things, for as long as the test asks.
 type topicReader struct {
 	client *kgo.Client
-	ids    map[string]int // how often each event came
-	first  []*kgo.Record  // first appearances, in order within each partition
+	ids    map[string]int  // how often each event came
+	next   map[int32]int64 // offset by partition
+	first  []*kgo.Record   // first appearances, in order within each partition
 }
 
 func (w *whole) reader(t testing.TB) *topicReader {
 	start := kgo.NewOffset().AtStart()
 	return &topicReader{
-		client: w.broker.Client(t, kgo.ConsumeTopics("things"), kgo.ConsumeStartOffset(start), kgo.ConsumeResetOffset(start)),
-		ids:    make(map[string]int),
+		client: w.broker.Client(t, kgo.ConsumeTopics("things"), kgo.ConsumeStartOffset(start), kgo.ConsumeResetOffset(start), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()),
+		ids:    make(map[string]int), next: make(map[int32]int64),
 	}
 }
 
 // until reads until n different events have come.
 func (r *topicReader) until(t testing.TB, n int) {
 	t.Helper()
+	r.read(t, func() (string, bool) { return fmt.Sprintf("%d of %d different events", len(r.ids), n), len(r.ids) >= n })
+}
+
+// toEnd reads on to the present end of what is committed.
+func (r *topicReader) toEnd(t testing.TB) {
+	t.Helper()
+	ends, err := kadm.NewClient(r.client).ListCommittedOffsets(t.Context(), "things")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.read(t, func() (got string, done bool) {
+		done = true
+		ends.Each(func(o kadm.ListedOffset) { done = done && r.next[o.Partition] >= o.Offset })
+		return fmt.Sprintf("offsets %v", r.next), done
+	})
+}
+
+func (r *topicReader) read(t testing.TB, enough func() (got string, done bool)) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for len(r.ids) < n {
+	for got, done := enough(); !done; got, done = enough() {
 		fetches := r.client.PollFetches(ctx)
 		if ctx.Err() != nil {
-			t.Fatalf("topic has %d different events after %v, want %d", len(r.ids), patience, n)
+			t.Fatalf("topic was read to %s within %v", got, patience)
 		}
-		fetches.EachRecord(func(rec *kgo.Record) {
-			for _, h := range rec.Headers {
-				if h.Key != record.HeaderID {
-					continue
-				}
-				if r.ids[string(h.Value)]++; r.ids[string(h.Value)] == 1 {
-					r.first = append(r.first, rec)
-				}
-			}
-		})
+		fetches.EachRecord(r.note)
+	}
+}
+
+func (r *topicReader) note(rec *kgo.Record) {
+	r.next[rec.Partition] = rec.Offset + 1
+	for _, h := range rec.Headers { // the marker of a transaction has none
+		if h.Key != record.HeaderID {
+			continue
+		}
+		if r.ids[string(h.Value)]++; r.ids[string(h.Value)] == 1 {
+			r.first = append(r.first, rec)
+		}
 	}
 }
 

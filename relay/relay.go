@@ -1,4 +1,4 @@
-// Package relay is the engine that carries committed events from a Source to a Sink, in commit order, at least once or exactly once.
+// Package relay is the engine that carries committed events from a Source to a Sink, in commit order, exactly once or at least once.
 //
 // It knows neither PostgreSQL's protocol nor Kafka's: relay/pgwal is the Source that reads the write-ahead log, relay/kafkasink the Sink
 // that publishes. Whether an event can appear twice after a fault is the Sink's choice: one that keeps the watermark durably, in the same

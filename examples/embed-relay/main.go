@@ -1,6 +1,8 @@
 // Command embed-relay runs the relay inside a program of one's own: from the outbox of one database to one Kafka.
 //
-// It is an example to copy. The outbox table, the publication and the topics must exist: walpost migrate up, walpost topics create.
+// It is an example to copy. The outbox table, the publication and the topics must exist: walpost migrate up, walpost topics create. It delivers exactly
+// once, which is the default: consumers must read committed records only, and a slot through which something else has published needs `walpost slot adopt`
+// once. Delivery: relay.AtLeastOnce in kafkasink.Config needs neither.
 package main
 
 import (

@@ -28,11 +28,7 @@ var used = relay.Origin{SystemID: "77", Timeline: 1, Slot: "walpost", Confirmed:
 
 func exactlyOnce(t testing.TB, brokers []string, opts ...kgo.Opt) *kafkasink.Sink {
 	t.Helper()
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: brokers, ClientOptions: opts, Delivery: relay.ExactlyOnce})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sink
+	return newSink(t, kafkasink.Config{Brokers: brokers, ClientOptions: opts, Delivery: relay.ExactlyOnce})
 }
 
 // opened is a publisher and the watermark that it began with.
@@ -71,8 +67,7 @@ func (p *opened) put(t testing.TB, events ...relay.Event) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("not published within %v", patience))
 	defer cancel()
-	last := events[len(events)-1]
-	p.mark = relay.Watermark{Timeline: 1, Position: last.Position, EventID: last.ID(), End: last.Position.Commit + 1}
+	p.mark = markBehind(events)
 	err := p.Publish(ctx, events, p.mark)
 	if ctx.Err() != nil {
 		t.Fatal(context.Cause(ctx))
@@ -92,8 +87,7 @@ func one(n int) relay.Event { return event(n, fmt.Sprint("key", n), fmt.Sprint(n
 
 // markAt is the watermark behind it.
 func markAt(n int) relay.Watermark {
-	ev := one(n)
-	return relay.Watermark{Timeline: 1, Position: ev.Position, EventID: ev.ID(), End: ev.Position.Commit + 1}
+	return markBehind([]relay.Event{one(n)})
 }
 
 // committed is the values that a consumer of committed records finds in a topic, read to its end at present.

@@ -1,5 +1,5 @@
-// Package kafkasink is the relay's Sink for Kafka. It delivers at least once, with an idempotent producer, or exactly once, with transactions that hold
-// the events and the relay's new position together. It neither chooses topics nor shapes records; package record does.
+// Package kafkasink is the relay's Sink for Kafka. It delivers exactly once, with transactions that hold the events and the relay's new position
+// together, or at least once, with an idempotent producer. It neither chooses topics nor shapes records; package record does.
 //
 // The invariant: Publish returns nil only if the brokers have acknowledged, with acks=all, each event given to it. Within a key the records keep the
 // order of the events: what the producer retries is neither doubled nor overtaken, and a key has one partition, murmur2 of its bytes as in Java's producer.
@@ -49,9 +49,11 @@ type Config struct {
 	// topic halts the relay, because a misspelt event type would otherwise make one.
 	CreateTopics bool
 
-	// Delivery is relay.AtLeastOnce or relay.ExactlyOnce. The latter is as strong as its name on brokers with transaction.version 2, which is that of
+	// Delivery is relay.ExactlyOnce or relay.AtLeastOnce. The former is as strong as its name on brokers with transaction.version 2, which is that of
 	// clusters made with Kafka 4.0 or later; with an older one a transaction can be torn when a message of it is late, and the publisher says that it
-	// is relay.Transactional. Consumers must read committed records only. Defaults to relay.AtLeastOnce.
+	// is relay.Transactional. Consumers must read committed records only. It begins by itself on a slot that is new; one through which something else
+	// published, Debezium or at least once, halts the relay until Sink.Adopt has begun a watermark for it. At least once needs no watermark and costs
+	// less time, and a crash repeats what was published and not confirmed. Defaults to relay.ExactlyOnce.
 	Delivery relay.Delivery
 
 	// WatermarkTopic is where the watermark is kept, by exactly once only. It is created when it is missing, compacted. Relays of several slots and
@@ -86,8 +88,8 @@ func New(cfg Config) (*Sink, error) {
 	if len(cfg.Brokers) == 0 && len(cfg.ClientOptions) == 0 {
 		return nil, errors.New("kafkasink: Brokers is empty")
 	}
-	if cfg.Delivery != relay.AtLeastOnce && cfg.Delivery != relay.ExactlyOnce {
-		return nil, fmt.Errorf("kafkasink: Delivery is %s, and must be %s or %s", cfg.Delivery, relay.AtLeastOnce, relay.ExactlyOnce)
+	if cfg.Delivery != relay.ExactlyOnce && cfg.Delivery != relay.AtLeastOnce {
+		return nil, fmt.Errorf("kafkasink: Delivery is %s, and must be %s or %s", cfg.Delivery, relay.ExactlyOnce, relay.AtLeastOnce)
 	}
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 10*time.Second)
 	cfg.WatermarkTopic = cmp.Or(cfg.WatermarkTopic, "outbox.relay.watermarks")

@@ -3,7 +3,6 @@ package kafkasink_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,68 +12,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"github.com/walpost/walpost/internal/kafkatest"
-	"github.com/walpost/walpost/record"
 	"github.com/walpost/walpost/relay"
 	"github.com/walpost/walpost/relay/kafkasink"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const patience = 20 * time.Second
-
-func event(n int, key, value string) relay.Event {
-	return relay.Event{
-		Position:    relay.Position{Commit: relay.LSN(100 + n), Index: 1},
-		CommittedAt: time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC),
-		Record: record.Record{
-			Topic: "things", Key: []byte(key), Value: []byte(value),
-			Headers: []record.Header{{Key: record.HeaderID, Value: fmt.Appendf(nil, "event-%d", n)}, {Key: record.HeaderTraceParent}},
-		},
-	}
-}
-
-func events(n int) []relay.Event {
-	out := make([]relay.Event, n)
-	for i := range out {
-		out[i] = event(i, fmt.Sprint("key", i%10), fmt.Sprint(i))
-	}
-	return out
-}
-
-// cluster is a broker that has the topic things, with three partitions.
-func cluster(t testing.TB, opts ...kfake.Opt) *kafkatest.Cluster {
-	t.Helper()
-	return kafkatest.Start(t, append([]kfake.Opt{kfake.SeedTopics(3, "things")}, opts...)...)
-}
-
-func open(t testing.TB, cfg kafkasink.Config) relay.Publisher {
-	t.Helper()
-	sink, err := kafkasink.New(cfg)
-	if err != nil {
-		t.Fatalf("New = %v, want no error", err)
-	}
-	p, w, err := sink.Open(t.Context(), relay.Origin{})
-	if err != nil || w != (relay.Watermark{}) {
-		t.Fatalf("Open = %+v, %v, want no watermark and no error", w, err)
-	}
-	t.Cleanup(func() { _ = p.Close() })
-	return p
-}
-
-// publish waits at most as long as a test may.
-func publish(t testing.TB, p relay.Publisher, events []relay.Event) error {
-	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("not published within %v", patience))
-	defer cancel()
-	err := p.Publish(ctx, events, relay.Watermark{})
-	if ctx.Err() != nil {
-		t.Fatal(context.Cause(ctx))
-	}
-	return err
-}
 
 func TestRecordsAreTheEventsByteForByte(t *testing.T) {
 	t.Parallel()
@@ -93,23 +35,25 @@ func TestRecordsAreTheEventsByteForByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := cluster(t)
-			p := open(t, kafkasink.Config{Brokers: c.Brokers, PositionHeaders: tc.position})
-			tombstone := event(2, "k", "")
-			tombstone.Record.Value = nil
-			if err := publish(t, p, []relay.Event{event(1, "k", `{"b":1,"a":2,"b":3}`), tombstone}); err != nil {
-				t.Fatalf("Publish = %v, want no error", err)
-			}
-			got := c.Records(t, "things", 2, patience)
-			if string(got[0].Key) != "k" || string(got[0].Value) != `{"b":1,"a":2,"b":3}` {
-				t.Errorf("record = %q: %q, want key and value as given", got[0].Key, got[0].Value)
-			}
-			if diff := cmp.Diff(tc.want, got[0].Headers); diff != "" {
-				t.Errorf("headers (-want +got):\n%s", diff)
-			}
-			if got[1].Value != nil {
-				t.Errorf("value of a tombstone = %q, want null", got[1].Value)
-			}
+			inEach(t, func(t *testing.T, delivery relay.Delivery) {
+				c := cluster(t)
+				p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, PositionHeaders: tc.position})
+				tombstone := event(2, "k", "")
+				tombstone.Record.Value = nil
+				if err := publish(t, p, []relay.Event{event(1, "k", `{"b":1,"a":2,"b":3}`), tombstone}); err != nil {
+					t.Fatalf("Publish = %v, want no error", err)
+				}
+				got := c.Records(t, "things", 2, patience)
+				if string(got[0].Key) != "k" || string(got[0].Value) != `{"b":1,"a":2,"b":3}` {
+					t.Errorf("record = %q: %q, want key and value as given", got[0].Key, got[0].Value)
+				}
+				if diff := cmp.Diff(tc.want, got[0].Headers); diff != "" {
+					t.Errorf("headers (-want +got):\n%s", diff)
+				}
+				if got[1].Value != nil {
+					t.Errorf("value of a tombstone = %q, want null", got[1].Value)
+				}
+			})
 		})
 	}
 }
@@ -117,25 +61,27 @@ func TestRecordsAreTheEventsByteForByte(t *testing.T) {
 // The hashes are those of org.apache.kafka.common.utils.UtilsTest.testMurmur2, made positive as Java's partitioner makes them.
 func TestKeysGoWhereJavaPutsThem(t *testing.T) {
 	t.Parallel()
-	const partitions = 7
-	c := kafkatest.Start(t, kfake.SeedTopics(partitions, "things"))
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
-	hashes := map[string]int32{
-		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "a-little-bit-longer-string": -1486304829,
-		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
-	}
-	var all []relay.Event
-	for key := range hashes {
-		all = append(all, event(0, key, ""))
-	}
-	if err := publish(t, p, all); err != nil {
-		t.Fatalf("Publish = %v, want no error", err)
-	}
-	for _, rec := range c.Records(t, "things", len(all), patience) {
-		if want := (hashes[string(rec.Key)] & 0x7fffffff) % partitions; rec.Partition != want {
-			t.Errorf("partition of key %q = %d, want %d", rec.Key, rec.Partition, want)
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		const partitions = 7
+		c := kafkatest.Start(t, kfake.SeedTopics(partitions, "things"))
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery})
+		hashes := map[string]int32{
+			"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "a-little-bit-longer-string": -1486304829,
+			"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
 		}
-	}
+		var all []relay.Event
+		for key := range hashes {
+			all = append(all, event(0, key, ""))
+		}
+		if err := publish(t, p, all); err != nil {
+			t.Fatalf("Publish = %v, want no error", err)
+		}
+		for _, rec := range c.Records(t, "things", len(all), patience) {
+			if want := (hashes[string(rec.Key)] & 0x7fffffff) % partitions; rec.Partition != want {
+				t.Errorf("partition of key %q = %d, want %d", rec.Key, rec.Partition, want)
+			}
+		}
+	})
 }
 
 func TestAKeyKeepsItsOrderWhateverTheBrokerAnswers(t *testing.T) {
@@ -148,70 +94,54 @@ func TestAKeyKeepsItsOrderWhateverTheBrokerAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := cluster(t)
-			p := open(t, kafkasink.Config{Brokers: c.Brokers})
-			faults := c.Fault(fault)
-			all := events(500)
-			for i := 0; i < len(all); i += 100 {
-				if err := publish(t, p, all[i:i+100]); err != nil {
-					t.Fatalf("Publish = %v, want no error", err)
+			inEach(t, func(t *testing.T, delivery relay.Delivery) {
+				c := cluster(t)
+				p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, ClientOptions: impatient()})
+				faults := c.Fault(fault)
+				all := events(500)
+				for i := 0; i < len(all); i += 100 {
+					if err := publish(t, p, all[i:i+100]); err != nil {
+						t.Fatalf("Publish = %v, want no error", err)
+					}
 				}
-			}
-			if faults.Hits() == 0 {
-				t.Fatal("no request was faulted")
-			}
-			wantOnceInOrder(t, c, all)
+				if faults.Hits() == 0 {
+					t.Fatal("no request was faulted")
+				}
+				wantOnceInOrder(t, c, all)
+			})
 		})
 	}
 }
 
 func TestACutConnectionIsMadeAgain(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
-	cuts := 0
-	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		if cuts++; cuts%2 == 1 && cuts < 10 {
-			c.KeepControl()
-			return nil, errors.New("cut"), true
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, ClientOptions: impatient()})
+		cuts := 0
+		c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			if cuts++; cuts%2 == 1 && cuts < 10 {
+				c.KeepControl()
+				return nil, errors.New("cut"), true
+			}
+			return nil, nil, false
+		})
+		all := events(500)
+		for i := 0; i < len(all); i += 100 {
+			if err := publish(t, p, all[i:i+100]); err != nil {
+				t.Fatalf("Publish = %v, want no error", err)
+			}
 		}
-		return nil, nil, false
+		wantOnceInOrder(t, c, all)
 	})
-	all := events(500)
-	for i := 0; i < len(all); i += 100 {
-		if err := publish(t, p, all[i:i+100]); err != nil {
-			t.Fatalf("Publish = %v, want no error", err)
-		}
-	}
-	wantOnceInOrder(t, c, all)
-}
-
-// wantOnceInOrder checks that the topic holds the events once, each key in the order of the events.
-func wantOnceInOrder(t *testing.T, c *kafkatest.Cluster, all []relay.Event) {
-	t.Helper()
-	want, got := map[string][]string{}, map[string][]string{}
-	for _, ev := range all {
-		want[string(ev.Record.Key)] = append(want[string(ev.Record.Key)], string(ev.Record.Value))
-	}
-	for _, rec := range c.Records(t, "things", len(all), patience) {
-		got[string(rec.Key)] = append(got[string(rec.Key)], string(rec.Value))
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("values by key (-want +got):\n%s", diff)
-	}
-	ends := int64(0)
-	for _, end := range c.EndOffsets(t, "things") {
-		ends += end
-	}
-	if int(ends) != len(all) {
-		t.Errorf("topic holds %d records, want %d", ends, len(all))
-	}
 }
 
 func TestWhatNoRetryMendsHalts(t *testing.T) {
 	t.Parallel()
 	refuse := func(err *kerr.Error) func(*kafkatest.Cluster) {
-		return func(c *kafkatest.Cluster) { c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: err, Count: -1}) }
+		return func(c *kafkatest.Cluster) {
+			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "things", Err: err, Count: -1})
+		}
 	}
 	missing := event(7, "k", "")
 	missing.Record.Topic = "nowhere"
@@ -230,39 +160,43 @@ func TestWhatNoRetryMendsHalts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := cluster(t)
-			p := open(t, kafkasink.Config{Brokers: c.Brokers})
-			if tc.arrange != nil {
-				tc.arrange(c)
-			}
-			err := publish(t, p, []relay.Event{tc.event})
-			var halt *relay.HaltError
-			if !errors.As(err, &halt) || halt.Cause != tc.cause || halt.From != 107 {
-				t.Fatalf("Publish = %v, want a halt of cause %v at LSN 0/6B", err, tc.cause)
-			}
-			for _, want := range []string{"event-7", tc.event.Record.Topic, tc.says} {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q does not say %q", err, want)
+			inEach(t, func(t *testing.T, delivery relay.Delivery) {
+				c := cluster(t)
+				p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery})
+				if tc.arrange != nil {
+					tc.arrange(c)
 				}
-			}
+				err := publish(t, p, []relay.Event{tc.event})
+				var halt *relay.HaltError
+				if !errors.As(err, &halt) || halt.Cause != tc.cause || halt.From != 107 {
+					t.Fatalf("Publish = %v, want a halt of cause %v at LSN 0/6B", err, tc.cause)
+				}
+				for _, want := range []string{"event-7", tc.event.Record.Topic, tc.says} {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("error %q does not say %q", err, want)
+					}
+				}
+			})
 		})
 	}
 }
 
 func TestNothingOfABatchOvertakesAnEventThatIsTooLarge(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
-	err := publish(t, p, []relay.Event{event(1, "k", "before"), event(2, "k", strings.Repeat("x", 1_100_000)), event(3, "k", "behind"), event(4, "other", "")})
-	var halt *relay.HaltError
-	if !errors.As(err, &halt) || !strings.Contains(err.Error(), "event-2") {
-		t.Fatalf("Publish = %v, want a halt that names event-2", err)
-	}
-	for partition, end := range c.EndOffsets(t, "things") {
-		if end != 0 {
-			t.Errorf("partition %d has %d records, want none", partition, end)
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery})
+		err := publish(t, p, []relay.Event{event(1, "k", "before"), event(2, "k", strings.Repeat("x", 1_100_000)), event(3, "k", "behind"), event(4, "other", "")})
+		var halt *relay.HaltError
+		if !errors.As(err, &halt) || !strings.Contains(err.Error(), "event-2") {
+			t.Fatalf("Publish = %v, want a halt that names event-2", err)
 		}
-	}
+		for partition, end := range c.EndOffsets(t, "things") {
+			if end != 0 {
+				t.Errorf("partition %d has %d records, want none", partition, end)
+			}
+		}
+	})
 }
 
 // The limit is the client's own: what it would take must not halt, and what it would refuse must be refused before anything is sent.
@@ -270,8 +204,8 @@ func TestTheLargestEventIsTheClientsLargest(t *testing.T) {
 	t.Parallel()
 	const limit = 5000
 	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers, ClientOptions: []kgo.Opt{kgo.ProducerBatchMaxBytes(limit)}})
-	if err := publish(t, p, events(1)); err != nil { // from here on the client knows the broker's version, and counts exactly
+	p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: relay.AtLeastOnce, ClientOptions: []kgo.Opt{kgo.ProducerBatchMaxBytes(limit)}}) // which outlives a refusal
+	if err := publish(t, p, events(1)); err != nil {                                                                                            // from here on the client knows the broker's version, and counts exactly
 		t.Fatal(err)
 	}
 	taken := 0
@@ -305,10 +239,11 @@ func TestTheLargestEventIsTheClientsLargest(t *testing.T) {
 	}
 }
 
+// At least once; exactly once has rule 2 for it.
 func TestEveryFailedRecordVetoesTheBatch(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
+	p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: relay.AtLeastOnce})
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Partitions: []int32{1}, Err: kerr.UnsupportedForMessageFormat})
 	if err := publish(t, p, events(300)); err == nil || !errors.Is(err, kerr.UnsupportedForMessageFormat) {
 		t.Errorf("Publish with one failing partition of three = %v, want its error", err)
@@ -317,51 +252,56 @@ func TestEveryFailedRecordVetoesTheBatch(t *testing.T) {
 
 func TestMissingTopicsAreCreatedWhereAsked(t *testing.T) {
 	t.Parallel()
-	c := kafkatest.Start(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers, CreateTopics: true})
-	for range 2 {
-		if err := publish(t, p, events(10)); err != nil {
-			t.Fatalf("Publish = %v, want no error", err)
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := kafkatest.Start(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, CreateTopics: true})
+		for range 2 {
+			if err := publish(t, p, events(10)); err != nil {
+				t.Fatalf("Publish = %v, want no error", err)
+			}
 		}
-	}
-	if got := c.Records(t, "things", 20, patience); len(got) != 20 {
-		t.Errorf("topic holds %d records, want 20", len(got))
-	}
+		if got := c.Records(t, "things", 20, patience); len(got) != 20 {
+			t.Errorf("topic holds %d records, want 20", len(got))
+		}
+	})
 }
 
 func TestPublishWaitsForTheAcknowledgement(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
-	arrived, release := make(chan struct{}), make(chan struct{})
-	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.DropControl()
-		c.SleepControl(func() { close(arrived); <-release })
-		return nil, nil, false
-	})
-	done := make(chan error, 1)
-	go func() { done <- p.Publish(t.Context(), events(1), relay.Watermark{}) }()
-	<-arrived
-	select {
-	case err := <-done:
-		t.Fatalf("Publish = %v before the broker answered", err)
-	default:
-	}
-	close(release)
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Errorf("Publish = %v, want no error", err)
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery})
+		arrived, release := make(chan struct{}), make(chan struct{})
+		c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.DropControl()
+			c.SleepControl(func() { close(arrived); <-release })
+			return nil, nil, false
+		})
+		done := make(chan error, 1)
+		go func() { done <- p.Publish(t.Context(), events(1), markBehind(events(1))) }()
+		<-arrived
+		select {
+		case err := <-done:
+			t.Fatalf("Publish = %v before the broker answered", err)
+		default:
 		}
-	case <-time.After(patience):
-		t.Errorf("Publish did not return within %v of the broker's answer", patience)
-	}
+		close(release)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Publish = %v, want no error", err)
+			}
+		case <-time.After(patience):
+			t.Errorf("Publish did not return within %v of the broker's answer", patience)
+		}
+	})
 }
 
+// At least once; exactly once aborts first: TestPublishThatIsStoppedBeforeItsCommitLeavesNothing.
 func TestPublishEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers})
+	p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: relay.AtLeastOnce})
 	ctx, cancel := context.WithCancel(t.Context())
 	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -375,8 +315,10 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 
 func TestAnEmptyBatchIsFine(t *testing.T) {
 	t.Parallel()
-	p := open(t, kafkasink.Config{Brokers: cluster(t).Brokers})
-	if err := publish(t, p, nil); err != nil {
-		t.Errorf("Publish of nothing = %v, want no error", err)
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		p := open(t, kafkasink.Config{Brokers: cluster(t).Brokers, Delivery: delivery})
+		if err := publish(t, p, nil); err != nil {
+			t.Errorf("Publish of nothing = %v, want no error", err)
+		}
+	})
 }

@@ -21,9 +21,6 @@ import (
 	"github.com/walpost/walpost/relay/kafkasink"
 )
 
-// deliveries are the ways to publish, which have the limits in common.
-var deliveries = []relay.Delivery{relay.AtLeastOnce, relay.ExactlyOnce}
-
 // limit sets max.message.bytes of the topic things.
 func limit(t *testing.T, c *kafkatest.Cluster, bytes int) {
 	t.Helper()
@@ -70,34 +67,28 @@ func session(t *testing.T, sink *kafkasink.Sink, o relay.Origin, all []relay.Eve
 
 func TestABacklogDoesNotHaltWhereATopicTakesSmallBatchesOnly(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range deliveries {
-		t.Run(delivery.String(), func(t *testing.T) {
-			t.Parallel()
-			c := cluster(t)
-			limit(t, c, 10_000)
-			all := sized(100, 500)
-			if err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery}), fresh, all); err != nil {
-				t.Fatalf("Publish = %v, want no error", err)
-			}
-			wantValues(t, c, all)
-		})
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		limit(t, c, 10_000)
+		all := sized(100, 500)
+		if err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery}), fresh, all); err != nil {
+			t.Fatalf("Publish = %v, want no error", err)
+		}
+		wantValues(t, c, all)
+	})
 }
 
 func TestATopicMayTakeMoreThanTheClientsOwnLimit(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range deliveries {
-		t.Run(delivery.String(), func(t *testing.T) {
-			t.Parallel()
-			c := cluster(t)
-			limit(t, c, 3_000_000)
-			all := sized(2, 2_500_000)
-			if err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery}), fresh, all); err != nil {
-				t.Fatalf("Publish = %.300s, want no error", err.Error())
-			}
-			wantValues(t, c, all)
-		})
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		limit(t, c, 3_000_000)
+		all := sized(2, 2_500_000)
+		if err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery}), fresh, all); err != nil {
+			t.Fatalf("Publish = %.300s, want no error", err.Error())
+		}
+		wantValues(t, c, all)
+	})
 }
 
 // The settings may not be read, or were changed since: the client sends batches that the topic does not take.
@@ -209,28 +200,32 @@ func TestTheEndOfAWatermarkStaysWhereItWasTakenBackTo(t *testing.T) {
 
 func TestARefusedBatchOfOneEventHaltsAtOnce(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "things", Err: kerr.TopicAuthorizationFailed, Count: -1})
-	limit(t, c, 10_000)
-	err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers}), fresh, sized(1, 11_000))
-	var halt *relay.HaltError
-	if !errors.As(err, &halt) || halt.Cause != relay.EventTooLarge || !strings.Contains(halt.Hint, "max.message.bytes") {
-		t.Errorf("Publish = %v, want a halt that says what to raise", err)
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "things", Err: kerr.TopicAuthorizationFailed, Count: -1})
+		limit(t, c, 10_000)
+		err := session(t, newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery}), fresh, sized(1, 11_000))
+		var halt *relay.HaltError
+		if !errors.As(err, &halt) || halt.Cause != relay.EventTooLarge || !strings.Contains(halt.Hint, "max.message.bytes") {
+			t.Errorf("Publish = %v, want a halt that says what to raise", err)
+		}
+	})
 }
 
 func TestACompressedBatchIsMeasuredByTheBroker(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	limit(t, c, 10_000)
-	sink := newSink(t, kafkasink.Config{
-		Brokers: c.Brokers, ClientOptions: []kgo.Opt{kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerBatchMaxBytes(2_000_000)},
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		limit(t, c, 10_000)
+		sink := newSink(t, kafkasink.Config{
+			Brokers: c.Brokers, Delivery: delivery, ClientOptions: []kgo.Opt{kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerBatchMaxBytes(2_000_000)},
+		})
+		all := sized(1, 1_500_000)
+		if err := session(t, sink, fresh, all); err != nil {
+			t.Fatalf("Publish = %.300s, want no error", err.Error())
+		}
+		wantValues(t, c, all)
 	})
-	all := sized(1, 1_500_000)
-	if err := session(t, sink, fresh, all); err != nil {
-		t.Fatalf("Publish = %.300s, want no error", err.Error())
-	}
-	wantValues(t, c, all)
 }
 
 func TestTheGuaranteeCannotBeGivenUpByAnOption(t *testing.T) {
@@ -249,28 +244,27 @@ func TestTheGuaranteeCannotBeGivenUpByAnOption(t *testing.T) {
 
 func TestRecordsAreRetriedWhateverTheOptionsSay(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers, ClientOptions: []kgo.Opt{kgo.RecordRetries(0), kgo.MaxBufferedBytes(1), kgo.MetadataMinAge(10 * time.Millisecond)}})
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: 3})
-	if err := publish(t, p, events(10)); err != nil {
-		t.Errorf("Publish = %v, want no error", err)
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, ClientOptions: []kgo.Opt{kgo.RecordRetries(0), kgo.MaxBufferedBytes(1), kgo.MetadataMinAge(10 * time.Millisecond)}})
+		c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: 3})
+		if err := publish(t, p, events(10)); err != nil {
+			t.Errorf("Publish = %v, want no error", err)
+		}
+	})
 }
 
 // The client refuses such a record before it is buffered, and a flush knows nothing of it.
 func TestAnEventThatTheClientRefusesIsNotTakenForPublished(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range deliveries {
-		t.Run(delivery.String(), func(t *testing.T) {
-			t.Parallel()
-			sink := newSink(t, kafkasink.Config{Brokers: cluster(t).Brokers, Delivery: delivery})
-			nowhere := event(1, "k", "")
-			nowhere.Record.Topic = ""
-			if err := session(t, sink, fresh, []relay.Event{nowhere}); err == nil {
-				t.Error("Publish of an event without a topic = nil, want an error")
-			}
-		})
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		sink := newSink(t, kafkasink.Config{Brokers: cluster(t).Brokers, Delivery: delivery})
+		nowhere := event(1, "k", "")
+		nowhere.Record.Topic = ""
+		if err := session(t, sink, fresh, []relay.Event{nowhere}); err == nil {
+			t.Error("Publish of an event without a topic = nil, want an error")
+		}
+	})
 }
 
 // A broker that has forgotten the producer may have lost what it acknowledged: to go on as if nothing was is not for the client to decide.
@@ -279,27 +273,20 @@ func TestABrokerThatHasForgottenTheProducerEndsThePublisher(t *testing.T) {
 	for _, forgotten := range []*kerr.Error{kerr.UnknownProducerID, kerr.OutOfOrderSequenceNumber} {
 		t.Run(forgotten.Message, func(t *testing.T) {
 			t.Parallel()
-			c := cluster(t)
-			p := open(t, kafkasink.Config{Brokers: c.Brokers})
-			if err := publish(t, p, events(10)); err != nil {
-				t.Fatal(err)
-			}
-			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: forgotten})
-			var halt *relay.HaltError
-			if err := publish(t, p, events(10)); !errors.Is(err, forgotten) || errors.As(err, &halt) {
-				t.Errorf("Publish = %v, want %v", err, forgotten)
-			}
+			inEach(t, func(t *testing.T, delivery relay.Delivery) {
+				c := cluster(t)
+				p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery})
+				if err := publish(t, p, events(10)); err != nil {
+					t.Fatal(err)
+				}
+				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: forgotten})
+				var halt *relay.HaltError
+				if err := publish(t, p, events(10)); !errors.Is(err, forgotten) || errors.As(err, &halt) {
+					t.Errorf("Publish = %v, want %v", err, forgotten)
+				}
+			})
 		})
 	}
-}
-
-func newSink(t *testing.T, cfg kafkasink.Config) *kafkasink.Sink {
-	t.Helper()
-	sink, err := kafkasink.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sink
 }
 
 // wantValues checks that consumers of committed records see the events, each once.
@@ -340,35 +327,39 @@ func TestHintsAreCommandsThatWork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := cluster(t)
-			if tc.arrange != nil {
-				tc.arrange(c)
-			}
-			p := open(t, kafkasink.Config{Brokers: c.Brokers, CreateTopics: tc.creates})
-			err := publish(t, p, []relay.Event{tc.event})
-			var halt *relay.HaltError
-			switch {
-			case tc.want == "" && err != nil:
-				t.Errorf("Publish = %v, want no error", err)
-			case tc.want != "" && (!errors.As(err, &halt) || halt.Hint != tc.want || halt.Cause != relay.TopicMissing):
-				t.Errorf("Publish = %v, want a halt with the hint %q", err, tc.want)
-			}
+			inEach(t, func(t *testing.T, delivery relay.Delivery) {
+				c := cluster(t)
+				p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, CreateTopics: tc.creates})
+				if tc.arrange != nil {
+					tc.arrange(c)
+				}
+				err := publish(t, p, []relay.Event{tc.event})
+				var halt *relay.HaltError
+				switch {
+				case tc.want == "" && err != nil:
+					t.Errorf("Publish = %v, want no error", err)
+				case tc.want != "" && (!errors.As(err, &halt) || halt.Hint != tc.want || halt.Cause != relay.TopicMissing):
+					t.Errorf("Publish = %v, want a halt with the hint %q", err, tc.want)
+				}
+			})
 		})
 	}
 }
 
 func TestATopicThatWasDeletedUnderARelayThatCreatesItIsNotCalledTheRelaysMistake(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	p := open(t, kafkasink.Config{Brokers: c.Brokers, CreateTopics: true, ClientOptions: []kgo.Opt{kgo.MetadataMinAge(10 * time.Millisecond)}})
-	if err := publish(t, p, events(10)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kadm.NewClient(c.Client(t)).DeleteTopic(context.WithoutCancel(t.Context()), "things"); err != nil {
-		t.Fatal(err)
-	}
-	var halt *relay.HaltError
-	if err := publish(t, p, events(10)); !errors.As(err, &halt) || strings.Contains(halt.Hint, "--create-topics") || !strings.Contains(halt.Hint, "who deleted it") {
-		t.Errorf("Publish = %v, want a halt that asks who deleted it", err)
-	}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		p := open(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, CreateTopics: true, ClientOptions: []kgo.Opt{kgo.MetadataMinAge(10 * time.Millisecond)}})
+		if err := publish(t, p, events(10)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kadm.NewClient(c.Client(t)).DeleteTopic(context.WithoutCancel(t.Context()), "things"); err != nil {
+			t.Fatal(err)
+		}
+		var halt *relay.HaltError
+		if err := publish(t, p, events(10)); !errors.As(err, &halt) || strings.Contains(halt.Hint, "--create-topics") || !strings.Contains(halt.Hint, "who deleted it") {
+			t.Errorf("Publish = %v, want a halt that asks who deleted it", err)
+		}
+	})
 }

@@ -27,10 +27,7 @@ func TestOpenNamesTheAddressThatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }() // a listener that accepts and says nothing
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: []string{l.Addr().String()}, ConnectTimeout: 200 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sink := newSink(t, kafkasink.Config{Brokers: []string{l.Addr().String()}, ConnectTimeout: 200 * time.Millisecond})
 	began := time.Now()
 	_, _, err = sink.Open(t.Context(), relay.Origin{})
 	var halt *relay.HaltError
@@ -51,14 +48,11 @@ func TestRefusedCredentialsAreNotTriedInAHurry(t *testing.T) {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		return resp, nil, true
 	})
-	sink, err := kafkasink.New(kafkasink.Config{
+	sink := newSink(t, kafkasink.Config{
 		Brokers: c.Brokers, ConnectTimeout: 2 * time.Second,
 		ClientOptions: []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "wrong"}.AsMechanism())},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _, err = sink.Open(t.Context(), relay.Origin{})
+	_, _, err := sink.Open(t.Context(), relay.Origin{})
 	var slow *relay.SlowRetry
 	if !errors.As(err, &slow) || slow.After < time.Minute {
 		t.Errorf("Open = %v, want a SlowRetry of a minute", err)
@@ -81,7 +75,7 @@ func BenchmarkPublish(b *testing.B) {
 	for _, size := range []int{1, 100, 5000} {
 		b.Run(fmt.Sprint(size, " events"), func(b *testing.B) {
 			c := cluster(b)
-			p := open(b, kafkasink.Config{Brokers: c.Brokers})
+			p := open(b, kafkasink.Config{Brokers: c.Brokers, Delivery: relay.AtLeastOnce}) // exactly once is bounded by the gap of its ring
 			all := events(size)
 			random := rand.NewChaCha8([32]byte{})
 			for i := range all { // 427 bytes, of which half are random

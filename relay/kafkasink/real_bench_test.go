@@ -37,7 +37,7 @@ func contestants() []contestant {
 		}
 	}
 	atLeast := func(b *testing.B, brokers []string) relay.Publisher {
-		return open(b, kafkasink.Config{Brokers: brokers})
+		return open(b, kafkasink.Config{Brokers: brokers, Delivery: relay.AtLeastOnce})
 	}
 	return []contestant{{"one id", exactly(1)}, {"ring of 16", exactly(16)}, {"at least once", atLeast}}
 }

@@ -103,13 +103,13 @@ func TestWhatSpoilsTheWatermarkHalts(t *testing.T) {
 		"the topic may not be created": {
 			arrange: func(t *testing.T, c *kafkatest.Cluster) {
 				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.TopicAuthorizationFailed, Count: -1})
-			}, origin: fresh, cause: relay.WatermarkUnusable, says: "create topic outbox.relay.watermarks",
+			}, origin: fresh, cause: relay.WatermarkUnusable, says: "create --topic outbox.relay.watermarks --partitions 1 --config cleanup.policy=compact; or start the relay with --delivery at-least-once",
 		},
 		"the topic may not be read": {
 			arrange: func(t *testing.T, c *kafkatest.Cluster) {
 				begun(t, c)
 				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
-			}, origin: used, cause: relay.WatermarkUnusable, says: "grant the relay's Kafka user Read",
+			}, origin: used, cause: relay.WatermarkUnusable, says: "grant the relay's Kafka user Read, Write, Describe and DescribeConfigs on topic outbox.relay.watermarks; or start",
 		},
 		"it was deleted": {
 			arrange: func(t *testing.T, c *kafkatest.Cluster) {
@@ -137,7 +137,7 @@ func TestWhatSpoilsTheWatermarkHalts(t *testing.T) {
 		"the transactional ids are refused": {
 			arrange: func(t *testing.T, c *kafkatest.Cluster) {
 				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.TransactionalIDAuthorizationFailed, Count: -1})
-			}, origin: fresh, cause: relay.TopicMissing, says: "prefix relay/77/walpost/",
+			}, origin: fresh, cause: relay.TopicMissing, says: "prefix relay/77/walpost/; or start",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -350,6 +350,14 @@ func TestPublishThatIsStoppedBeforeItsCommitLeavesNothing(t *testing.T) {
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("Publish took %v to end with its context, want some 2 s", took)
+	}
+}
+
+func TestExactlyOnceIsTheDefault(t *testing.T) {
+	t.Parallel()
+	p := open(t, kafkasink.Config{Brokers: cluster(t).Brokers})
+	if keeper, ok := p.(relay.Keeper); !ok || keeper.Delivery() != relay.ExactlyOnce {
+		t.Errorf("a Config without Delivery opens a %T, want one that delivers exactly once", p)
 	}
 }
 

@@ -79,7 +79,7 @@ func explainFence(o relay.Origin, id string, err error) error {
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		return &relay.HaltError{
 			Cause: relay.TopicMissing, Err: fmt.Errorf("transactional id %s may not be used: %w", id, err),
-			Hint: fmt.Sprintf("grant the relay's Kafka user Write and Describe on transactional ids with the prefix %s", idPrefix(o)),
+			Hint: fmt.Sprintf("grant the relay's Kafka user Write and Describe on transactional ids with the prefix %s%s", idPrefix(o), orAtLeastOnce),
 		}
 	}
 	return authentication(explainFenced(o, fmt.Errorf("take over transactional id %s: %w", id, err)))

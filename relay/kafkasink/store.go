@@ -39,6 +39,9 @@ func (s store) unusable(err error, hint string) error {
 	return &relay.HaltError{Cause: relay.WatermarkUnusable, Err: err, Hint: hint}
 }
 
+// orAtLeastOnce ends a hint about what exactly once needs beside the right to write events, which is all that who did not choose it may have.
+const orAtLeastOnce = "; or start the relay with --delivery at-least-once"
+
 // classify turns a broker's answer about the watermark topic into the relay's terms.
 func (s store) classify(err error) error {
 	switch {
@@ -47,7 +50,7 @@ func (s store) classify(err error) error {
 			"find out who deleted it; "+s.adopt())
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return s.unusable(fmt.Errorf("topic %s, which keeps the watermark, may not be used: %w", s.topic, err),
-			fmt.Sprintf("grant the relay's Kafka user Read, Write, Describe and DescribeConfigs on topic %s", s.topic))
+			fmt.Sprintf("grant the relay's Kafka user Read, Write, Describe and DescribeConfigs on topic %s%s", s.topic, orAtLeastOnce))
 	}
 	return err
 }
@@ -59,7 +62,7 @@ func (s store) explainCreate(err error) error {
 	} {
 		if errors.Is(err, refused) {
 			return s.unusable(fmt.Errorf("topic %s, which is to keep the watermark, does not exist and cannot be created: %w", s.topic, err),
-				fmt.Sprintf("create topic %s with one partition and cleanup.policy=compact", s.topic))
+				fmt.Sprintf("as a user who may: kafka-topics.sh --create --topic %s --partitions 1 --config cleanup.policy=compact%s", s.topic, orAtLeastOnce))
 		}
 	}
 	return err
