@@ -120,7 +120,7 @@ func (d *dev) launchPostgres(ctx context.Context, log io.Writer) (*postgres.Serv
 }
 
 func (d *dev) startBroker(ctx context.Context, listener net.Listener) error {
-	broker, err := devstack.StartBroker(devstack.BrokerConfig{Dir: d.data.kafka(), Listener: listener, Logger: d.program.log})
+	broker, err := devstack.StartBroker(ctx, devstack.BrokerConfig{Dir: d.data.kafka(), Listener: listener, Logger: d.program.log})
 	if err != nil {
 		return err
 	}

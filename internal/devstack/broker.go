@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,9 +35,10 @@ type Broker struct {
 }
 
 // StartBroker starts the broker on its directory. What was acknowledged before is there again: records, groups, offsets, transactional ids, also
-// after kill -9. It returns a *LockedError when another process runs a broker there. Topics are made by CreateTopic and by CreateTopics requests, not
-// by being used: kfake writes down a topic that came into being by use only at an orderly stop, and after a kill -9 its records would be gone.
-func StartBroker(cfg BrokerConfig) (*Broker, error) {
+// after kill -9; a transaction that was open then is aborted. It returns a *LockedError when another process runs a broker there. Topics are made by
+// CreateTopic and by CreateTopics requests, not by being used: kfake writes down a topic that came into being by use only at an orderly stop, and after a
+// kill -9 its records would be gone.
+func StartBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
 	lock, err := LockDir(cfg.Dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("development broker: %w", err), cfg.Listener.Close())
@@ -56,7 +58,13 @@ func StartBroker(cfg BrokerConfig) (*Broker, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("development broker in %s: %w", cfg.Dir, err), lock.Release())
 	}
-	return &Broker{cluster: cluster, lock: lock, addr: cfg.Listener.Addr().String()}, nil
+	b := &Broker{cluster: cluster, lock: lock, addr: cfg.Listener.Addr().String()}
+	if lock.Abandoned() != nil {
+		if err := b.abortCutOff(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("development broker in %s: end what was cut off: %w", cfg.Dir, err), b.Close())
+		}
+	}
+	return b, nil
 }
 
 // Addr is the host and port that clients connect to.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -108,60 +107,13 @@ func TestASecondBrokerOnTheSameDirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	startBroker(t, dir)
 	l := listen(t)
-	_, err := devstack.StartBroker(devstack.BrokerConfig{Dir: dir, Listener: l})
+	_, err := devstack.StartBroker(t.Context(), devstack.BrokerConfig{Dir: dir, Listener: l})
 	var locked *devstack.LockedError
 	if !errors.As(err, &locked) || locked.Owner.PID != os.Getpid() {
 		t.Errorf("StartBroker(same directory) = %v, want a *LockedError that names process %d", err, os.Getpid())
 	}
 	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the refused broker left its listener open")
-	}
-}
-
-// TestDoomedBroker runs a broker until it is killed, and tells its address; for TestAKilledBrokerLosesNothingAcknowledged.
-func TestDoomedBroker(t *testing.T) {
-	dir := os.Getenv("WALPOST_TEST_BROKER")
-	if dir == "" {
-		return // the process of TestAKilledBrokerLosesNothingAcknowledged
-	}
-	broker := startBroker(t, dir)
-	if err := broker.CreateTopic(topic, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stdout.WriteString(broker.Addr() + "\n"); err != nil {
-		t.Fatal(err)
-	}
-	select {}
-}
-
-func TestAKilledBrokerLosesNothingAcknowledged(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	doomed := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDoomedBroker$")
-	doomed.Env = append(os.Environ(), "WALPOST_TEST_BROKER="+dir)
-	out, err := doomed.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := doomed.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said := make([]byte, 64)
-	n, err := out.Read(said)
-	if err != nil {
-		t.Fatalf("the broker's process said nothing: %v", err)
-	}
-	want := make([]string, 500)
-	for i := range want {
-		want[i] = fmt.Sprintf("record %d", i)
-	}
-	produce(t, strings.TrimSpace(string(said[:n])), want...)
-	if err := doomed.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = doomed.Wait() // killed
-	if diff := cmp.Diff(want, consume(t, startBroker(t, dir).Addr(), len(want))); diff != "" {
-		t.Errorf("records after kill -9 (-want +got):\n%s", diff)
 	}
 }
 
@@ -202,7 +154,7 @@ func TestDataThatCannotBeReadIsAnErrorAndFreesTheDirectory(t *testing.T) {
 	if err := os.WriteFile(meta, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := devstack.StartBroker(devstack.BrokerConfig{Dir: dir, Listener: listen(t)}); err == nil || !strings.Contains(err.Error(), dir) {
+	if _, err := devstack.StartBroker(t.Context(), devstack.BrokerConfig{Dir: dir, Listener: listen(t)}); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("StartBroker(broken data) = %v, want an error that names %s", err, dir)
 	}
 	if err := os.Remove(meta); err != nil {
@@ -213,7 +165,7 @@ func TestDataThatCannotBeReadIsAnErrorAndFreesTheDirectory(t *testing.T) {
 
 func startBroker(t *testing.T, dir string) *devstack.Broker {
 	t.Helper()
-	broker, err := devstack.StartBroker(devstack.BrokerConfig{Dir: dir, Listener: listen(t)})
+	broker, err := devstack.StartBroker(t.Context(), devstack.BrokerConfig{Dir: dir, Listener: listen(t)})
 	if err != nil {
 		t.Fatalf("StartBroker() = %v", err)
 	}

@@ -121,3 +121,28 @@ func TestThePlacesOfOldEventsAreForgotten(t *testing.T) {
 	}
 	w.eventually(t, fmt.Sprintf("event %s is forgotten", first), func(st devstack.Status) bool { return st.Events[0].Topic == "" })
 }
+
+// A topic holds more than events when they are published in transactions.
+func TestMarkersAndWatermarksAreNoRecords(t *testing.T) {
+	t.Parallel()
+	w := setupPage(t)
+	const marks = "outbox.relay.watermarks"
+	if err := w.broker.CreateTopic(marks, nil); err != nil {
+		t.Fatal(err)
+	}
+	producer := client(t, w.broker.Addr(), kgo.TransactionalID("relay"))
+	for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryCommit} {
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		records := []*kgo.Record{{Topic: topic, Key: []byte("k")}, {Topic: topic, Key: []byte("other")}, {Topic: marks}}
+		if err := producer.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.EndTransaction(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []devstack.TopicSize{{Topic: deadLetters, Partitions: 3}, {Topic: topic, Partitions: 3, Records: 6}}
+	w.eventually(t, fmt.Sprintf("the topics are %v", want), func(st devstack.Status) bool { return cmp.Equal(st.Kafka.Topics, want) })
+}

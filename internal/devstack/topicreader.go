@@ -1,15 +1,12 @@
 package devstack
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walpost/walpost/record"
@@ -29,15 +26,8 @@ type Place struct {
 	PublishedAt time.Time // the record's timestamp, set by who published it
 	CommittedAt time.Time // when PostgreSQL committed it; zero when the relay adds no position headers
 	LSN         string    // its commit's place in the write-ahead log; "" as above
-	Copies      int       // records with this event's id; more than one is what "at least once" means
+	Copies      int       // records with this event's id; more than one is what at least once may do
 	DeadLetter  string    // topic-partition@offset of its dead letter; "" for none
-}
-
-// TopicSize is how much is in a topic.
-type TopicSize struct {
-	Topic      string `json:"topic"`
-	Partitions int    `json:"partitions"`
-	Records    int64  `json:"records"` // the offsets in use: the markers of transactions count too
 }
 
 // TopicReader reads along with every topic, outside any consumer group, and remembers where the last 10,000 events stand. Its methods are safe for
@@ -46,10 +36,11 @@ type TopicReader struct {
 	client      *kgo.Client
 	deadLetters string
 
-	mu   sync.Mutex // protects byID and ids
-	byID map[string]Place
-	ids  [keptPlaces]string // a ring of the keys of byID
-	next int
+	mu    sync.Mutex // protects what follows
+	byID  map[string]Place
+	ids   [keptPlaces]string // a ring of the keys of byID
+	next  int
+	spans map[partition]span
 }
 
 // NewTopicReader makes a reader of the brokers' topics; deadLetters is the topic whose records are dead letters, not events.
@@ -57,15 +48,15 @@ func NewTopicReader(brokers []string, deadLetters string) (*TopicReader, error) 
 	from := kgo.NewOffset().AtEnd().Relative(-readBack)
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...),
-		kgo.ConsumeRegex(), kgo.ConsumeTopics(`^[^_]`), // topics that begin with an underscore are for housekeeping
+		kgo.ConsumeRegex(), kgo.ConsumeTopics(`^[^_]`), kgo.ConsumeExcludeTopics(watermarks), // topics that begin with an underscore are for housekeeping
 		kgo.ConsumeStartOffset(from), kgo.ConsumeResetOffset(from),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // which are counted
 		kgo.MetadataMinAge(newTopicsFrom/2), kgo.MetadataMaxAge(newTopicsFrom),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("reader of the topics: %w", err)
 	}
-	return &TopicReader{client: client, deadLetters: deadLetters, byID: make(map[string]Place)}, nil
+	return &TopicReader{client: client, deadLetters: deadLetters, byID: make(map[string]Place), spans: make(map[partition]span)}, nil
 }
 
 // Run reads until ctx is done. What cannot be read now is tried again by the client; Sizes tells when the broker does not answer.
@@ -88,45 +79,14 @@ func (t *TopicReader) Of(id string) (Place, bool) {
 	return at, known
 }
 
-// Sizes asks the broker how much is in each topic of events or dead letters.
-func (t *TopicReader) Sizes(ctx context.Context) ([]TopicSize, error) {
-	admin := kadm.NewClient(t.client)
-	ends, err := admin.ListEndOffsets(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("end offsets: %w", err)
-	}
-	starts, err := admin.ListStartOffsets(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("start offsets: %w", err)
-	}
-	var sizes []TopicSize
-	for topic, partitions := range ends {
-		if machinery(topic) {
-			continue
-		}
-		size := TopicSize{Topic: topic, Partitions: len(partitions)}
-		for partition, end := range partitions {
-			start, _ := starts.Lookup(topic, partition) // a partition made between the two requests starts at 0
-			size.Records += end.Offset - start.Offset
-		}
-		sizes = append(sizes, size)
-	}
-	slices.SortFunc(sizes, func(a, b TopicSize) int { return cmp.Compare(a.Topic, b.Topic) })
-	return sizes, nil
-}
-
-// machinery reports whether a topic of the real stack holds no events: what Kafka Connect keeps its state in, and Debezium's signs of life.
-func machinery(topic string) bool {
-	return strings.HasPrefix(topic, "walpost-connect-") || strings.HasPrefix(topic, "__")
-}
-
 func (t *TopicReader) note(rec *kgo.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count(rec)
 	id := header(rec, record.HeaderID)
 	if id == "" {
 		return // not an event
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	at, known := t.byID[id]
 	switch {
 	case rec.Topic == t.deadLetters:
