@@ -130,7 +130,7 @@ func (r *run) check(o Origin, w Watermark) (Watermark, error) {
 func moved(o Origin, w Watermark, published LSN) error {
 	halt := &HaltError{
 		Cause: SlotMoved, From: published, To: o.Confirmed,
-		Err:  fmt.Errorf("slot %s stands beyond what this relay confirmed: events between may never have been published", o.Slot),
+		Err:  fmt.Errorf("slot %s stands beyond what this relay confirmed: another relay or delivery was in use, or the events between were never published", o.Slot),
 		Hint: o.SlotCommand("status") + ", then find the rows of that stretch in the outbox table; start the relay again to go on behind it",
 	}
 	if w.End != 0 { // which is durable: starting again would find it again

@@ -65,9 +65,10 @@ func newConnectorStopCommand(p *program) *cobra.Command {
 	return p.manageCommand(&cobra.Command{
 		Use:   "stop",
 		Short: "Stop the connector, so that its slot is free for walpost's relay",
-		Long: `Stop the connector and wait until its task has written down its position and left the slot, which then is free for ` + "`walpost relay`" + `.
+		Long: `Stop the connector and wait until its task has written down its position and left the slot, which then is free for ` + "`walpost slot adopt`" + `
+and ` + "`walpost relay`" + `.
 It stays stopped until ` + "`walpost connector resume`" + ` or apply. Exit code 0: it is stopped, 3: not within --wait, 4: there is none.`,
-		Example: "  walpost connector stop && walpost relay",
+		Example: "  walpost connector stop && walpost slot adopt && walpost relay",
 	}, func(ctx context.Context, client *debezium.Client, name string) error {
 		status, err := p.stopConnector(ctx, client, name)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

@@ -104,9 +104,19 @@ func (r *realConnect) exec(sql string) {
 	}
 }
 
-// relay publishes an event with walpost's relay, on the slot of the connector.
+// halts wants walpost's relay to refuse the slot of the connector, through which it does not know what was published.
+func (r *realConnect) halts() {
+	r.t.Helper()
+	got := walpost(r.t, nil, "relay", "--ops-addr", "127.0.0.1:0", "--database-url", r.url, "--kafka-brokers", r.kafka.Brokers[0])
+	if got.code != 20 || !strings.Contains(got.stderr, "walpost slot adopt") {
+		r.t.Errorf("relay after a connector = exit code %d, %s, want 20 and that `walpost slot adopt` is the way on", got.code, got.stderr)
+	}
+}
+
+// relay publishes an event with walpost's relay, on the slot of the connector, as the guide says.
 func (r *realConnect) relay(meanwhile func()) {
 	r.t.Helper()
+	ok(r.t, "slot", "adopt", "--yes", "--database-url", r.url, "--kafka-brokers", r.kafka.Brokers[0])
 	s := start(r.t, "relay", "--ops-addr", "127.0.0.1:0", "--database-url", r.url, "--kafka-brokers", r.kafka.Brokers[0], "--log-format", "json")
 	s.says(r.t, "relay is streaming")
 	r.publishes()
@@ -148,6 +158,7 @@ func TestTheConnectorOnRealKafkaConnect(t *testing.T) {
 	t.Log("stopped, it leaves its slot to walpost's relay, and takes it back")
 	r.run(0, []string{"STOPPED"}, "stop")
 	r.run(3, []string{"connector resume"}, "status")
+	r.halts()
 	r.relay(func() { r.run(5, []string{"walpost's relay"}, "resume") })
 	r.run(0, []string{"has been read by another up to", "connector walpost runs"}, "resume")
 	r.publishes()

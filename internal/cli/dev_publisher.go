@@ -40,7 +40,7 @@ func (d *dev) startPublisher(ctx context.Context) error {
 			return d.awaitRelay(ctx, realRelayTimeout, connectorReads)
 		})
 	}
-	d.startPart(ctx, "relay", runRelay)
+	d.startPart(ctx, "relay", d.runRelay)
 	return d.phase("relay", func() error { return d.awaitRelay(ctx, relayTimeout, d.relayReads) })
 }
 

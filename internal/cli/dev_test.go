@@ -165,8 +165,8 @@ func TestAKilledDevRecovers(t *testing.T) {
 		t.Errorf("event after recovery = %+v", e)
 	}
 	for _, e := range devStatus(t, b.Console).Events {
-		if e.State != devstack.Delivered {
-			t.Errorf("event of %s is %s after recovery, want delivered", e.Recipient, e.State)
+		if e.State != devstack.Delivered || e.Copies != 1 {
+			t.Errorf("event of %s is %s after recovery, published %d times, want delivered and once", e.Recipient, e.State, e.Copies)
 		}
 	}
 }

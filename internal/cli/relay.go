@@ -22,16 +22,17 @@ func newRelayCommand(p *program) *cobra.Command {
 relay on the same slot stands by. What no retry mends halts the relay with an exit code of its own, from 10 to 21, and the command to run next.
 SIGTERM finishes the batch in flight.
 
-With --delivery at-least-once a crash repeats what was published and not yet confirmed. With --delivery exactly-once the events and the place in the
-log are one Kafka transaction: consumers that read committed records (isolation.level=read_committed) see each event once. It begins by itself on a
-slot that is new. On a slot that Debezium or at-least-once has used nobody knows what is published already: the relay halts, and
-walpost slot adopt lets it begin where the slot stands. The way back needs nothing.
+It delivers exactly once: the events and the place in the log are one Kafka transaction, and consumers that read committed records
+(isolation.level=read_committed) see each event once. It begins by itself on a slot that is new. On a slot that Debezium or at-least-once has used
+nobody knows what is published already: the relay halts with exit code 20, or 12, and walpost slot adopt lets it begin where the slot stands. With
+--delivery at-least-once an event takes less time, and a crash repeats what was published and not yet confirmed; the way there needs nothing.
 
 An event that can never be published halts the relay: a row whose topic is NULL or no name of a topic, a record larger than its topic takes, an event
 whose topic does not exist. With --on-unpublishable dead-letter it goes to --dead-letter-topic instead, with the reason in its headers and in its place
 in commit order, and the later events of its key go on.`,
 		Example: `  walpost relay --database-url postgres://relay@db/orders --kafka-brokers kafka:9092
-  walpost relay --delivery exactly-once --on-unpublishable dead-letter
+  walpost relay --on-unpublishable dead-letter
+  walpost relay --delivery at-least-once
   walpost relay --topic 'outbox.event.${aggregate_type}' --position-headers`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), "walpost-relay", runRelay) },
@@ -44,6 +45,11 @@ in commit order, and the later events of its key go on.`,
 
 // runRelay relays until ctx ends, which it returns nil for, or until the relay halts.
 func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
+	return runMended(ctx, cfg, o, func(_ context.Context, halt error) error { return halt })
+}
+
+// runMended is runRelay that goes on after its first halt, if mend returns nil for it.
+func runMended(ctx context.Context, cfg config.Config, o *ops.Ops, mend func(ctx context.Context, halt error) error) error {
 	from := walConfig(cfg)
 	from.Logger = o.Log
 	source, err := pgwal.New(from)
@@ -78,15 +84,21 @@ func runRelay(ctx context.Context, cfg config.Config, o *ops.Ops) error {
 		return err
 	}
 	o.Health.Started()
+	if err = engine.Run(ctx); err == nil {
+		return nil
+	}
+	if err = mend(ctx, err); err != nil {
+		return err
+	}
 	return engine.Run(ctx)
 }
 
 // delivery is what the configuration, which is valid, asks for.
 func delivery(cfg config.Config) relay.Delivery {
-	if cfg.Delivery == relay.ExactlyOnce.String() {
-		return relay.ExactlyOnce
+	if cfg.Delivery == relay.AtLeastOnce.String() {
+		return relay.AtLeastOnce
 	}
-	return relay.AtLeastOnce
+	return relay.ExactlyOnce
 }
 
 func walConfig(cfg config.Config) pgwal.Config {

@@ -19,10 +19,10 @@ func newSlotAdoptCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt",
 		Short: "Let exactly once begin where the slot stands",
-		Long: `Let a relay with --delivery exactly-once begin where the slot stands, whatever its watermark in Kafka says. That is the way into exactly once for a
-slot that Debezium or a relay with at-least-once has used, and the way on after a halt that names this command. What the slot holds is published:
-events that were published and not confirmed come again. What lies before it never is. It says how much both are and asks; --yes answers,
---dry-run only says it. Stop the relay and the connector first.
+		Long: `Let a relay that delivers exactly once begin where the slot stands, whatever its watermark in Kafka says. That is the way there, once, for a slot that
+Debezium or a relay with at-least-once has used, and the way on after a halt that names this command. What the slot holds is published: events that
+were published and not confirmed come again. What lies before it never is. It says how much both are and asks; --yes answers, --dry-run only says
+it. Stop the relay and the connector first.
 Exit code 4: there is no slot, 5: it is in use.`,
 		Example: `  walpost slot adopt --slot orders --kafka-brokers kafka:9092 --dry-run
   walpost slot adopt --slot orders --kafka-brokers kafka:9092`,
@@ -61,16 +61,18 @@ type adoption struct {
 	done    bool
 }
 
-// planAdoption looks at both ends. It changes nothing.
+// planAdoption looks at both ends, when nobody reads the slot any more. It changes nothing.
 func planAdoption(ctx context.Context, cfg config.Config) (a adoption, err error) {
-	if a.origin, a.slot, err = pgwal.ReadOrigin(ctx, walConfig(cfg)); err == nil {
-		err = a.slot.Check()
+	err = awaitSlot(ctx, cfg, foundConnector{})
+	if held := new(heldError); errors.As(err, &held) {
+		return a, conflict("slot %s is in use by server process %d, which calls itself %q: stop the relay or the connector first",
+			held.slot.Name, held.slot.ActivePID, held.slot.ActiveName)
 	}
 	if err != nil {
-		return a, slotError(cfg, err)
+		return a, err
 	}
-	if a.slot.Active {
-		return a, conflict("slot %s is in use by server process %d: stop the relay or the connector first", a.slot.Name, a.slot.ActivePID)
+	if a.origin, a.slot, err = pgwal.ReadOrigin(ctx, walConfig(cfg)); err != nil {
+		return a, slotError(cfg, err)
 	}
 	if a.kept, err = keptWatermark(ctx, cfg, a.origin); err != nil {
 		return a, slotError(cfg, err)
@@ -113,27 +115,32 @@ func adoptingSink(ctx context.Context, cfg config.Config) (*kafkasink.Sink, erro
 	return kafkasink.New(kafkasink.Config{Brokers: cfg.KafkaBrokers, Delivery: relay.ExactlyOnce, ConnectTimeout: connectTimeout})
 }
 
-// adopt asks and then does it, with the slot in its hands: what a relay published meanwhile would be published again.
+// adopt asks first.
 func (p *program) adopt(ctx context.Context, a *adoption) error {
 	if err := p.confirm(fmt.Sprintf("the watermark of slot %s will be set to %s", a.slot.Name, a.origin.Confirmed)); err != nil {
 		return err
 	}
-	sink, err := adoptingSink(ctx, p.cfg)
+	if err := a.carryOut(ctx, p.cfg); err != nil {
+		return err
+	}
+	p.say("slot %s: exactly once begins at %s", a.slot.Name, a.origin.Confirmed)
+	return nil
+}
+
+// carryOut does it with the slot in its hands: what a relay published meanwhile would be published again.
+func (a *adoption) carryOut(ctx context.Context, cfg config.Config) error {
+	sink, err := adoptingSink(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	err = pgwal.HoldSlot(ctx, walConfig(p.cfg), func(o relay.Origin) error {
+	err = pgwal.HoldSlot(ctx, walConfig(cfg), func(o relay.Origin) error {
 		if o.SystemID != a.origin.SystemID || o.Timeline != a.origin.Timeline || o.Confirmed != a.origin.Confirmed {
 			return conflict("slot %s has moved from %s to %s in the meantime: look again with `%s`", o.Slot, a.origin.Confirmed, o.Confirmed, o.SlotCommand("adopt"))
 		}
 		return sink.Adopt(ctx, o, relay.Watermark{Timeline: o.Timeline, End: o.Confirmed})
 	})
-	if err != nil {
-		return slotError(p.cfg, err)
-	}
-	a.done = true
-	p.say("slot %s: a relay with --delivery exactly-once begins at %s", a.slot.Name, a.origin.Confirmed)
-	return nil
+	a.done = err == nil
+	return slotError(cfg, err)
 }
 
 // says explains in plain words what is skipped and what repeated.
@@ -144,7 +151,7 @@ func (a adoption) says() []string {
 	case a.garbled != nil:
 		lines = append(lines, fmt.Sprintf("Its watermark in Kafka cannot be read and will be replaced: %v.", a.garbled))
 	case !a.known && a.origin.Fresh:
-		lines = append(lines, "Kafka has no watermark for it, and nothing was read through it yet: a relay that delivers exactly once begins here by itself.")
+		lines = append(lines, "Kafka has no watermark for it, and nothing was read through it yet: exactly once begins here by itself.")
 	case !a.known:
 		lines = append(lines, "Kafka has no watermark for it. What the slot holds and another relay has published already comes again.")
 	case w.Timeline != a.origin.Timeline:

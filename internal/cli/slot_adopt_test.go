@@ -14,10 +14,10 @@ import (
 
 const registrations = "notif.user.registration"
 
-// exactly starts a relay that delivers exactly once and waits until it streams.
+// exactly starts a relay as it is by default and waits until it streams.
 func exactly(t *testing.T, url, broker string) *server {
 	t.Helper()
-	s := start(t, "relay", "--delivery", "exactly-once", "--slot", "orders", "--ops-addr", "127.0.0.1:0", "--log-format", "json",
+	s := start(t, "relay", "--slot", "orders", "--ops-addr", "127.0.0.1:0", "--log-format", "json",
 		"--database-url", url, "--kafka-brokers", broker)
 	until(t, s.addr(t, "ops"), "/readyz", http.StatusOK)
 	return s
@@ -46,7 +46,7 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	}
 	halts := func(name string, code int) {
 		t.Helper()
-		run(name, code, "relay", "--delivery", "exactly-once", "--ops-addr", "127.0.0.1:0", "--log-level", "error")
+		run(name, code, "relay", "--ops-addr", "127.0.0.1:0", "--log-level", "error")
 	}
 	write := func(watermark string) { // past any relay
 		t.Helper()
@@ -67,7 +67,8 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	run("slot_adopt_fresh_dry_run", 0, "slot", "adopt", "--dry-run", "--output", "json")
 
 	// At least once first, with an event that is published but not confirmed any more.
-	loose := start(t, "relay", "--slot", "orders", "--ops-addr", "127.0.0.1:0", "--log-format", "json", "--database-url", url, "--kafka-brokers", broker.Brokers[0])
+	loose := start(t, "relay", "--delivery", "at-least-once", "--slot", "orders", "--ops-addr", "127.0.0.1:0", "--log-format", "json",
+		"--database-url", url, "--kafka-brokers", broker.Brokers[0])
 	until(t, loose.addr(t, "ops"), "/readyz", http.StatusOK)
 	run("slot_adopt_in_use", 5, "slot", "adopt", "--yes")
 	if got := ok(t, "slot", "status", "--slot", "orders", "--database-url", url, "--kafka-brokers", broker.Brokers[0], "--output", "json"); !strings.Contains(got.stdout, `"application": "walpost"`) ||

@@ -182,4 +182,4 @@ func topicExpression(value any) error {
 }
 
 // Deliveries are the modes that --delivery takes.
-func Deliveries() []string { return []string{"at-least-once", "exactly-once"} }
+func Deliveries() []string { return []string{"exactly-once", "at-least-once"} }

@@ -186,7 +186,7 @@ func TestSettingsThatCannotBeUsedAreNamed(t *testing.T) {
 		"no broker":                  {"kafka-brokers: []", nil, "file FILE: kafka-brokers: name at least one broker, host:port"},
 		"sender that is no address":  {"", []string{"WALPOST_SMTP_FROM=nobody"}, `env WALPOST_SMTP_FROM: "nobody" is not a mail address`},
 		"proxy that is no network":   {"trusted-proxies: [here]", nil, `file FILE: trusted-proxies: "here" is neither an address nor a network like 10.0.0.0/8`},
-		"unknown delivery":           {"", []string{"WALPOST_DELIVERY=twice"}, `env WALPOST_DELIVERY: "twice" is not one of at-least-once, exactly-once`},
+		"unknown delivery":           {"", []string{"WALPOST_DELIVERY=twice"}, `env WALPOST_DELIVERY: "twice" is not one of exactly-once, at-least-once`},
 		"unknown log level":          {"", []string{"WALPOST_LOG_LEVEL=loud"}, `env WALPOST_LOG_LEVEL: "loud" is not one of debug, info, warn, error`},
 		"no copies":                  {"replication-factor: 0", nil, "file FILE: replication-factor: 0 is neither -1 nor at least 1"},
 		"events among dead letters": {

@@ -103,8 +103,8 @@ func relayOptions() []Option {
 		{Name: "slot", Default: "walpost", Usage: "replication slot", check: slotName},
 		{Name: "publication", Default: "walpost_outbox", Usage: "publication that holds the outbox table", check: identifier},
 		{
-			Name: "delivery", Default: "at-least-once", check: oneOf(Deliveries()...),
-			Usage: "at-least-once or exactly-once; on a slot that was used the latter needs walpost slot adopt first",
+			Name: "delivery", Default: "exactly-once", check: oneOf(Deliveries()...),
+			Usage: "exactly-once or at-least-once; on a slot through which something else published the former needs walpost slot adopt, once",
 		},
 		{Name: "topic", Default: "${event_type}", Usage: "topic of an event: text with ${column}", check: topicExpression},
 		{Name: "create-topics", Default: false, Usage: "create a topic that an event names and the broker does not have"},

@@ -43,9 +43,9 @@ type source struct {
 
 // relays are the publishers that must be interchangeable. Each publishes what the slot has, and what is to come, until the test ends.
 var relays = map[string]func(*testing.T, *stack, source){
-	"debezium":             runDebezium,
-	"walpost":              runWalpost, // at least once
-	"walpost-exactly-once": runExactlyOnce,
+	"debezium":              runDebezium,
+	"walpost":               runWalpost, // exactly once
+	"walpost-at-least-once": runAtLeastOnce,
 }
 
 func runDebezium(t *testing.T, s *stack, src source) {
@@ -63,12 +63,12 @@ func debeziumOf(t *testing.T, src source) debezium.Config {
 
 func runWalpost(t *testing.T, s *stack, src source) {
 	t.Helper()
-	runRelay(t, s, src, relay.AtLeastOnce)
+	runRelay(t, s, src, relay.ExactlyOnce)
 }
 
-func runExactlyOnce(t *testing.T, s *stack, src source) {
+func runAtLeastOnce(t *testing.T, s *stack, src source) {
 	t.Helper()
-	runRelay(t, s, src, relay.ExactlyOnce)
+	runRelay(t, s, src, relay.AtLeastOnce)
 }
 
 func newRelay(t *testing.T, s *stack, src source, delivery relay.Delivery) *relay.Relay {

@@ -32,8 +32,8 @@ type conduct struct {
 }
 
 var differences = map[string]conduct{
-	"walpost":              {Positions: true},
-	"walpost-exactly-once": {Positions: true, Markers: true, Topics: []string{"outbox.relay.watermarks"}},
+	"walpost":               {Positions: true, Markers: true, Topics: []string{"outbox.relay.watermarks"}},
+	"walpost-at-least-once": {Positions: true},
 	"debezium": {
 		Markers: true, Topics: []string{"__debezium-heartbeat.SLOT"}, Messages: []string{"walpost_heartbeat outside a transaction"},
 		IDs: 1, // it begins by asking for pg_current_xact_id()
@@ -230,7 +230,7 @@ func TestAPlacedColumnOfTypeNameIsRefusedByWalpostAndNullFromDebezium(t *testing
 	id := "00000000-0000-7000-8000-000000000001"
 	o.exec(`insert into box values ($1::text::uuid, '1', '{}', 'a kind')`, id)
 
-	for name, delivery := range map[string]relay.Delivery{"walpost": relay.AtLeastOnce, "walpost-exactly-once": relay.ExactlyOnce} {
+	for name, delivery := range map[string]relay.Delivery{"walpost": relay.ExactlyOnce, "walpost-at-least-once": relay.AtLeastOnce} {
 		src.slot = slots[name]
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		err := newRelay(t, s, src, delivery).Run(ctx)

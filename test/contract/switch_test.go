@@ -2,8 +2,10 @@ package contract_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,8 @@ import (
 	"github.com/walpost/walpost/debezium"
 	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/record"
+	"github.com/walpost/walpost/relay"
+	"github.com/walpost/walpost/relay/kafkasink"
 	"github.com/walpost/walpost/relay/pgwal"
 )
 
@@ -46,6 +50,7 @@ func TestSwitchingBetweenTheRelaysUnderLoadKeepsEveryEvent(t *testing.T) {
 	for i, deleted := range []bool{false, true} {
 		before = reader.repeats
 		leaveSlot(t, client, connector["name"], deleted)
+		adoptSlot(t, s, src, []relay.Cause{relay.WatermarkUnusable, relay.SlotMoved}[i])
 		t.Run(fmt.Sprint("walpost ", i), func(t *testing.T) { // the end of the subtest is the end of the relay
 			runWalpost(t, s, src)
 			reader.until((2*i + 2) * switchPhase)
@@ -102,6 +107,28 @@ func takeSlot(t *testing.T, client *debezium.Client, src source, connector map[s
 	}
 	if _, err := client.Apply(t.Context(), connector, 2*time.Minute); err != nil {
 		t.Fatalf("Apply(%s) = %v, want it to run again", connector["name"], err)
+	}
+}
+
+// adoptSlot wants walpost's relay to halt for the cause on a slot that Debezium has used, and then does what `walpost slot adopt` does, which the relay names.
+func adoptSlot(t *testing.T, s *stack, src source, cause relay.Cause) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var halt *relay.HaltError
+	err := newRelay(t, s, src, relay.ExactlyOnce).Run(ctx)
+	if !errors.As(err, &halt) || halt.Cause != cause || !strings.Contains(halt.Hint, "walpost slot adopt --slot "+src.slot) {
+		t.Fatalf("Run() after Debezium = %v, want a halt for %v that names `walpost slot adopt`", err, cause)
+	}
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: []string{s.broker.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = pgwal.HoldSlot(ctx, pgwal.Config{URL: src.url, Slot: src.slot}, func(o relay.Origin) error {
+		return sink.Adopt(ctx, o, relay.Watermark{Timeline: o.Timeline, End: o.Confirmed})
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -31,6 +31,29 @@ func TestCommandsOfTheGuidesExist(t *testing.T) {
 	}
 }
 
+// The relay's container delivers exactly once, and so halts on a slot that Debezium has used until that is adopted.
+func TestTheGuidesWayFromDebeziumToWalpostAdoptsTheSlot(t *testing.T) {
+	t.Parallel()
+	relay := everything(t).Services["relay"]
+	if line := strings.Join(relay.Command, " "); line != "relay" || relay.Environment["WALPOST_DELIVERY"] != nil {
+		t.Errorf("service relay runs %q with WALPOST_DELIVERY=%v, want the default delivery", line, relay.Environment["WALPOST_DELIVERY"])
+	}
+	found := 0
+	for line := range strings.Lines(read(t, "docs", "debezium.md")) {
+		before, _, up := strings.Cut(line, "COMPOSE_PROFILES=walpost docker compose up -d")
+		if !up {
+			continue
+		}
+		found++
+		if want := "go run . connector stop && go run . slot adopt && "; strings.TrimSpace(before) != strings.TrimSpace(want) {
+			t.Errorf("docs/debezium.md: before the relay's container starts %q, want %q", before, want)
+		}
+	}
+	if found != 1 {
+		t.Errorf("docs/debezium.md starts the relay's container %d times, want once: is the command written another way?", found)
+	}
+}
+
 // words are those of a command line; nothing in the guides is quoted that holds a blank.
 func words(line string) []string {
 	var list []string

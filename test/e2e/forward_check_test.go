@@ -19,7 +19,8 @@ func (s *twoHops) check(t *testing.T) (result forwardResult) {
 	result.rows = len(want)
 	seen, order := make(map[string]int), make(map[string]string)
 	for _, topic := range append(slices.Clone(forwardTopics), registrationTopic) {
-		records := s.read(t, topic, &result)
+		records, commits, aborts := committed(t, s.brokers, topic)
+		result.commits, result.aborts = result.commits+commits, result.aborts+aborts
 		for _, r := range records {
 			id := ""
 			for _, h := range r.Headers {
@@ -109,10 +110,16 @@ func recordOf(r *kgo.Record) record.Record {
 	return rec
 }
 
-// read reads a topic to its end, committed records only, and counts the markers of transactions.
-func (s *twoHops) read(t *testing.T, topic string, result *forwardResult) (records []*kgo.Record) {
+// committed reads a topic to its end, committed records only, and counts the markers of transactions.
+func committed(t *testing.T, brokers, topic string) (records []*kgo.Record, commits, aborts int) {
 	t.Helper()
-	ends, err := s.admin.ListEndOffsets(t.Context(), topic)
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,12 +129,6 @@ func (s *twoHops) read(t *testing.T, topic string, result *forwardResult) (recor
 			left[o.Partition] = o.Offset
 		}
 	})
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.brokers), kgo.ConsumeTopics(topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for len(left) > 0 {
@@ -139,14 +140,14 @@ func (s *twoHops) read(t *testing.T, topic string, result *forwardResult) (recor
 			case !r.Attrs.IsControl():
 				records = append(records, r)
 			case len(r.Key) >= 4 && r.Key[3] == 1: // the marker's key: version, then type
-				result.commits++
+				commits++
 			default:
-				result.aborts++
+				aborts++
 			}
 		})
 		if ctx.Err() != nil {
 			t.Fatalf("topic %s: not read to its end within %v, a transaction is open; ends not reached by partition: %v", topic, patience, left)
 		}
 	}
-	return records
+	return records, commits, aborts
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,12 @@ func TestEitherRelayCarriesARegistrationOnTheRealStack(t *testing.T) {
 		dev.line(t, "the events of before", realTimeout, func(line string) bool {
 			return strings.HasPrefix(line, "Sample registration delivered in ") || i > 0 && strings.HasPrefix(line, "continuing: ")
 		})
+		adopted := slices.ContainsFunc(dev.logged(), func(line string) bool {
+			return strings.HasPrefix(line, "slot walpost: Debezium or at least once has published through it: exactly once begins anew at ")
+		})
+		if adopted != (relay == "walpost") {
+			t.Errorf("dev --relay %s says that it adopts the slot = %v: %s", relay, adopted, dev.lastLines())
+		}
 		email := fmt.Sprintf("by-%s-%d@example.com", relay, i)
 		id := register(t, api, email)
 		eventually(t, "the notification is SENT", time.Minute, func(ctx context.Context) error {
@@ -45,6 +52,7 @@ func TestEitherRelayCarriesARegistrationOnTheRealStack(t *testing.T) {
 		real.registerUnseen(t, api, fmt.Sprintf("unseen-%d@example.com", i))
 	}
 	// What came last is for whoever comes next.
+	run(t, "slot", "adopt", "--yes", "--database-url", real.database, "--kafka-brokers", real.kafka)
 	foreign := start(t, "relay", "--database-url", real.database, "--kafka-brokers", real.kafka, "--ops-addr", "127.0.0.1:0")
 	real.check(t, 1+2*3)
 
