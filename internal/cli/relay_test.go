@@ -39,7 +39,7 @@ func (s relaySystem) args() []string {
 func TestTheRelayPublishesAndASecondOneStandsBy(t *testing.T) {
 	t.Parallel()
 	sys := startRelay(t, "--position-headers")
-	sys.relay.says(t, `"delivery":"at-least-once"`)
+	sys.relay.says(t, `"delivery":"exactly-once"`)
 	second := start(t, sys.args()...)
 	until(t, second.addr(t, "ops"), "/readyz", http.StatusOK, `"relay":"standby"`)
 
@@ -57,7 +57,7 @@ func TestTheRelayPublishesAndASecondOneStandsBy(t *testing.T) {
 		`walpost_relay_events_total{topic="notif.user.registration"} 1`, `walpost_relay_state{state="streaming"} 1`, "walpost_slot_retained_bytes",
 		`walpost_health{entity="database",state="ok"} 1`, `walpost_health{entity="kafka",state="ok"} 1`, "walpost_relay_inflight_bytes 0",
 		"walpost_relay_batch_events_sum 1", "walpost_relay_publish_delay_seconds_count 1", "walpost_relay_lag_seconds 0", "walpost_relay_published_lsn_bytes ",
-		`walpost_relay_delivery{mode="at-least-once"} 1`, `walpost_relay_halts_total{cause="slot_lost"} 0`,
+		`walpost_relay_delivery{mode="exactly-once"} 1`, `walpost_relay_halts_total{cause="slot_lost"} 0`,
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics have no %s", want)
