@@ -153,7 +153,7 @@ func TestEachCauseEndsTheRelayWithNothingPublishedBehindIt(t *testing.T) {
 			}
 			w := newInjured(t, h.alone)
 			starts := func() *running {
-				return w.startExactly(t, w.pgSource(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond }))
+				return w.startFrom(t, w.pgSource(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond }))
 			}
 			r := starts()
 			r.await(t, relay.StateStreaming)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/relay"
-	"github.com/walpost/walpost/relay/kafkasink"
 	"github.com/walpost/walpost/relay/pgwal"
 )
 
@@ -56,17 +55,6 @@ func (s *forgetfulStream) Confirm(end relay.LSN) {
 	}
 }
 
-// startExactly runs a relay that delivers exactly once from the source, until the test ends.
-func (w *whole) startExactly(t testing.TB, source relay.Source) *running {
-	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: relay.ExactlyOnce, Logger: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.run(t, source, sink)
-}
-
 func (w *whole) pgSource(t testing.TB, change func(*pgwal.Config)) *pgwal.Source {
 	t.Helper()
 	cfg := pgwal.Config{URL: w.url, Slot: w.slot, SenderTimeout: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
@@ -96,7 +84,7 @@ func TestRule2ACrashBetweenCommitAndConfirmationDoublesNothing(t *testing.T) {
 	w := newWhole(t, pgtest.Migrated(t))
 	source := &forgetful{Source: w.pgSource(t, func(c *pgwal.Config) { c.BatchEvents = 50 }), after: 3}
 	source.breaks.Store(8)
-	w.startExactly(t, source).await(t, relay.StateStreaming)
+	w.startFrom(t, source).await(t, relay.StateStreaming)
 	w.insertRange(t, 1, 1000)
 	// One transaction that is larger than a batch, between which the relay may die too.
 	w.exec(t, `insert into outbox_events (id, aggregate_id, event_type, payload)
@@ -116,7 +104,7 @@ func TestRule2AServerCrashThatTakesTheSlotBackDoublesNothing(t *testing.T) {
 	srv := pgtest.StartServer(t)
 	w := newWhole(t, srv.Migrated(t))
 	seen := &skips{}
-	r := w.startExactly(t, &observed{Source: w.pgSource(t, nil), skips: seen})
+	r := w.startFrom(t, &observed{Source: w.pgSource(t, nil), skips: seen})
 	r.await(t, relay.StateStreaming)
 	const each = 300
 	for round := range 3 {
@@ -176,14 +164,14 @@ func TestExactlyOnceWaitsForItsFirstBrokerAndThenBegins(t *testing.T) {
 	t.Parallel()
 	w := newWhole(t, pgtest.Migrated(t))
 	away := w.broker.Fault(kfake.Fault{Count: -1})
-	r := w.startExactly(t, w.pgSource(t, nil))
+	r := w.start(t)
 	r.await(t, relay.StateRetrying)
 	w.insertRange(t, 1, 10) // the slot is there already, or these would be behind it
 	r.await(t, relay.StateRetrying)
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	r = w.startExactly(t, w.pgSource(t, nil)) // as another process, which finds a slot that it did not make
+	r = w.start(t) // as another process, which finds a slot that it did not make
 	r.await(t, relay.StateRetrying)
 	away.Remove()
 	r.await(t, relay.StateStreaming)
@@ -192,7 +180,7 @@ func TestExactlyOnceWaitsForItsFirstBrokerAndThenBegins(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	w.startExactly(t, w.pgSource(t, nil)).await(t, relay.StateStreaming)
+	w.start(t).await(t, relay.StateStreaming)
 	w.insertRange(t, 21, 30)
 	w.committedOnce(t, 30)
 }
@@ -210,7 +198,8 @@ func TestExactlyOnceHaltsWhenTheSlotWasUsedWithoutAWatermark(t *testing.T) {
 	if err := atLeastOnce.stop(); err != nil {
 		t.Fatal(err)
 	}
-	r := w.startExactly(t, w.pgSource(t, nil))
+	w.delivery = relay.ExactlyOnce
+	r := w.start(t)
 	r.await(t, relay.StateHalted)
 	var halt *relay.HaltError
 	if err := r.stop(); !errors.As(err, &halt) || halt.Cause != relay.WatermarkUnusable {

@@ -65,11 +65,7 @@ func (r *running) StateChanged(s relay.State, _ error) { r.states <- s }
 // start runs a relay until the test ends or stops it.
 func (w *whole) start(t testing.TB) *running {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	source, err := pgwal.New(pgwal.Config{URL: w.url, Slot: w.slot, SenderTimeout: 3 * time.Second, Logger: log})
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := w.pgSource(t, nil)
 	r := w.startFrom(t, source)
 	r.source = source
 	return r
@@ -78,7 +74,8 @@ func (w *whole) start(t testing.TB) *running {
 // startFrom runs a relay of the source's events with the delivery of the whole, until the test ends or stops it.
 func (w *whole) startFrom(t testing.TB, source relay.Source) *running {
 	t.Helper()
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: w.delivery})
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: w.delivery, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,101 +60,93 @@ func commitTx(t *testing.T, tx pgx.Tx) {
 // The rows of the transactions that commit last lie in the log before others that were confirmed long ago.
 func TestTransactionsWithARestartBetweenTheirCommitsComeOnceInCommitOrder(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range []relay.Delivery{relay.AtLeastOnce, relay.ExactlyOnce} {
-		t.Run(delivery.String(), func(t *testing.T) {
-			t.Parallel()
-			f := newFailover(t) // alone on its server: a slot is not made while transactions are open
-			r := f.starts(t, delivery)
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		f := newFailover(t) // alone on its server: a slot is not made while transactions are open
+		f.delivery = delivery
+		r := f.start(t)
+		r.await(t, relay.StateStreaming)
+		restart := func() {
+			t.Helper()
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r = f.start(t)
 			r.await(t, relay.StateStreaming)
-			restart := func() {
-				t.Helper()
-				if err := r.stop(); err != nil {
-					t.Fatal(err)
-				}
-				r = f.starts(t, delivery)
-				r.await(t, relay.StateStreaming)
-			}
-			slow := f.begin(t, inserts("5")+inserts("6"))
-			slower := f.begin(t, inserts("8"))
-			f.exec(t, "begin;"+inserts("10")+"prepare transaction 'walpost_test'")
-			want := []string{"1", "2"}
-			f.exec(t, "begin;"+inserts("1")+inserts("2")+"commit")
-			f.wantPayloads(t, want...)
-			restart()
-			f.exec(t, inserts("3")+inserts("4"))
-			want = append(want, "3", "4")
-			f.wantPayloads(t, want...)
-			commitTx(t, slow)
-			restart()
-			want = append(want, "5", "6")
-			f.wantPayloads(t, want...)
-			f.exec(t, inserts("7"))
-			commitTx(t, slower)
-			f.exec(t, inserts("9"))
-			want = append(want, "7", "8", "9")
-			f.wantPayloads(t, want...)
-			if delivery == relay.ExactlyOnce { // the other publishes again what the server has forgotten
-				f.srv.Kill9(t)
-				f.srv.Start(t)
-				f.Reset()
-			}
-			restart()
-			f.exec(t, "commit prepared 'walpost_test'")
-			f.wantPayloads(t, append(want, "10")...)
-		})
-	}
+		}
+		slow := f.begin(t, inserts("5")+inserts("6"))
+		slower := f.begin(t, inserts("8"))
+		f.exec(t, "begin;"+inserts("10")+"prepare transaction 'walpost_test'")
+		want := []string{"1", "2"}
+		f.exec(t, "begin;"+inserts("1")+inserts("2")+"commit")
+		f.wantPayloads(t, want...)
+		restart()
+		f.exec(t, inserts("3")+inserts("4"))
+		want = append(want, "3", "4")
+		f.wantPayloads(t, want...)
+		commitTx(t, slow)
+		restart()
+		want = append(want, "5", "6")
+		f.wantPayloads(t, want...)
+		f.exec(t, inserts("7"))
+		commitTx(t, slower)
+		f.exec(t, inserts("9"))
+		want = append(want, "7", "8", "9")
+		f.wantPayloads(t, want...)
+		if delivery == relay.ExactlyOnce { // the other publishes again what the server has forgotten
+			f.srv.Kill9(t)
+			f.srv.Start(t)
+			f.Reset()
+		}
+		restart()
+		f.exec(t, "commit prepared 'walpost_test'")
+		f.wantPayloads(t, append(want, "10")...)
+	})
 }
 
 func TestARelayThatIsTerminatedWithAFullBatchInFlightRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	const total, batch = 2000, 500
-	for _, delivery := range []relay.Delivery{relay.AtLeastOnce, relay.ExactlyOnce} {
-		t.Run(delivery.String(), func(t *testing.T) {
-			t.Parallel()
-			w := newWhole(t, pgtest.Migrated(t))
-			starts := func() *running {
-				source := w.pgSource(t, func(c *pgwal.Config) { c.BatchEvents = batch })
-				if delivery == relay.ExactlyOnce {
-					return w.startExactly(t, source)
-				}
-				return w.startFrom(t, source)
-			}
-			if err := starts().stopWhenStreaming(t); err != nil {
-				t.Fatal(err)
-			}
-			w.insertRange(t, 1, total)
-			arrived, release := make(chan int, 1), make(chan struct{})
-			w.broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-				w.broker.DropControl()
-				arrived <- len(req.(*kmsg.ProduceRequest).Topics)
-				w.broker.SleepControl(func() { <-release })
-				return nil, nil, false
-			})
-			r := starts()
-			<-arrived // the first batch is on its way, and what lies behind it fills the queue
-			r.cancel()
-			close(release)
-			if err := r.stop(); err != nil {
-				t.Fatalf("Run = %v, want nil", err)
-			}
-			finished := len(w.published(t))
-			if finished == 0 || finished == total {
-				t.Fatalf("%d of %d events were published when the relay had stopped, want the batch in flight and not all", finished, total)
-			}
-			starts()
-			w.wantAll(t, total)
-			if got := w.published(t); len(got) != total {
-				t.Errorf("topic holds %d records, want %d: %d were in flight", len(got), total, finished)
-			}
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		w := newWhole(t, pgtest.Migrated(t))
+		w.delivery = delivery
+		starts := func() *running {
+			return w.startFrom(t, w.pgSource(t, func(c *pgwal.Config) { c.BatchEvents = batch }))
+		}
+		if err := starts().stopWhenStreaming(t); err != nil {
+			t.Fatal(err)
+		}
+		w.insertRange(t, 1, total)
+		arrived, release := make(chan int, 1), make(chan struct{})
+		w.broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.broker.DropControl()
+			arrived <- len(req.(*kmsg.ProduceRequest).Topics)
+			w.broker.SleepControl(func() { <-release })
+			return nil, nil, false
 		})
-	}
+		r := starts()
+		<-arrived // the first batch is on its way, and what lies behind it fills the queue
+		r.cancel()
+		close(release)
+		if err := r.stop(); err != nil {
+			t.Fatalf("Run = %v, want nil", err)
+		}
+		finished := len(w.published(t))
+		if finished == 0 || finished == total {
+			t.Fatalf("%d of %d events were published when the relay had stopped, want the batch in flight and not all", finished, total)
+		}
+		starts()
+		w.wantAll(t, total)
+		if got := w.published(t); len(got) != total {
+			t.Errorf("topic holds %d records, want %d: %d were in flight", len(got), total, finished)
+		}
+	})
 }
 
 func TestTheConfirmedPositionKeepsUpUnderSteadyLoad(t *testing.T) {
 	t.Parallel()
 	const lasts, limit = 4 * time.Second, 2 * time.Second // on a machine that has better to do, too
 	w := newWhole(t, pgtest.Migrated(t))
-	w.startExactly(t, w.pgSource(t, nil)).await(t, relay.StateStreaming)
+	w.start(t).await(t, relay.StateStreaming)
 	type written struct {
 		at  time.Time
 		lsn relay.LSN
@@ -203,7 +195,7 @@ func TestASlotThatIsMovedBackByHandDoublesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWhole(t, pgtest.Migrated(t))
 	seen := &skips{}
-	starts := func() *running { return w.startExactly(t, &observed{Source: w.pgSource(t, nil), skips: seen}) }
+	starts := func() *running { return w.startFrom(t, &observed{Source: w.pgSource(t, nil), skips: seen}) }
 	if err := starts().stopWhenStreaming(t); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +235,7 @@ func TestAMegabyteRowAndSmallOnesBehindItArriveOnceInOrder(t *testing.T) {
 	if _, err := kadm.NewClient(w.broker.Client(t)).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, "things"); err != nil {
 		t.Fatal(err)
 	}
-	w.startExactly(t, w.pgSource(t, nil)).await(t, relay.StateStreaming)
+	w.start(t).await(t, relay.StateStreaming)
 	big := `"` + strings.Repeat("0123456789abcdef", 1<<16) + `"`
 	w.exec(t, inserts("1")+inserts(big)+inserts("3")+inserts("4"))
 	w.exec(t, inserts("5"))

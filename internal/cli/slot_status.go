@@ -112,7 +112,7 @@ func (s slotState) watermarkSays() string {
 
 func (s slotState) next() string {
 	if s.halts() {
-		return s.origin.SlotCommand("adopt --dry-run") + " before a relay that delivers exactly once begins; otherwise " + s.slot.Next()
+		return s.origin.SlotCommand("adopt --dry-run") + ", which --delivery at-least-once does not need; then " + s.slot.Next()
 	}
 	return s.slot.Next()
 }
