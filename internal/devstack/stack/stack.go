@@ -26,7 +26,7 @@ import (
 // nothing is started, and State.Started is empty.
 //
 // Its errors: *FolderError, *devstack.LockedError when another process works on the folder, *AddrError when what runs has another address than the one
-// asked for, *BusyError with all ports that other programs have, *maven.MissingError without Java, or without Maven when the programs are not cached.
+// asked for, *BusyError with all ports that other programs have, *UnsteadyError, *maven.MissingError without Java, or without Maven when the programs are not cached.
 func Up(ctx context.Context, cfg Config) (state State, err error) {
 	if err := cfg.Validate(); err != nil {
 		return State{}, err
@@ -42,10 +42,7 @@ func Up(ctx context.Context, cfg Config) (state State, err error) {
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the watches on what ran before
-	if err = u.run(watching); err == nil {
-		state, err = Read(ctx, u.cfg.Dir)
-	}
-	if err != nil {
+	if state, err = u.settle(watching); err != nil {
 		return State{}, errors.Join(causeOr(ctx, err), u.undo(ctx))
 	}
 	state.Started = u.started

@@ -41,6 +41,7 @@ func TestAStackFromUpToReset(t *testing.T) {
 		{"nothing is deleted while something runs", resetOfARunningStack},
 		{"one process at a time works on the folder, anybody may look", locked},
 		{"a server that hangs is named, and the others are left alone", hanging},
+		{"a server that hangs while another is waited for is waited for too", hangingInTurn},
 		{"a server that was killed is started again, alone, with its data", killed},
 		{"down stops everything, and then has nothing to do", down},
 		{"an up that fails stops what it has started", failedUp},
@@ -230,6 +231,27 @@ func hanging(t *testing.T, _, remembered stack.Config) {
 	if err := syscall.Kill(kafka.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
+	if diff := cmp.Diff(pids(before), pids(up(t, remembered))); diff != "" {
+		t.Errorf("processes after that Up differ (-before +after):\n%s", diff)
+	}
+}
+
+func hangingInTurn(t *testing.T, _, remembered stack.Config) {
+	before := read(t, remembered.Dir)
+	postgres, worker := before.Server(stack.PostgreSQL).PID, before.Server(stack.Connect).PID
+	send := func(pid int, signal syscall.Signal) {
+		if err := syscall.Kill(pid, signal); err != nil {
+			t.Error(err)
+		}
+	}
+	waiting := func(name string, pid int, then func()) io.Writer {
+		return &at{text: fmt.Sprintf("waiting for %s, which runs as process %d", name, pid), then: then}
+	}
+	send(worker, syscall.SIGSTOP)
+	remembered.Progress = io.MultiWriter(
+		waiting(stack.Connect, worker, func() { send(postgres, syscall.SIGSTOP); send(worker, syscall.SIGCONT) }),
+		waiting(stack.PostgreSQL, postgres, func() { send(postgres, syscall.SIGCONT) }),
+	)
 	if diff := cmp.Diff(pids(before), pids(up(t, remembered))); diff != "" {
 		t.Errorf("processes after that Up differ (-before +after):\n%s", diff)
 	}

@@ -25,6 +25,8 @@ const (
 	healthTimeout = 90 * time.Second // for a server that runs already; one that another Up was killed over may still be starting
 	portPatience  = 3 * time.Second
 	undoTimeout   = 30 * time.Second // then what is still there is killed
+
+	settleRuns = 3 // one of the servers that ceases to do its work again and again will not stop doing so
 )
 
 // up is one run of Up.
@@ -57,6 +59,20 @@ func newUp(cfg Config) (*up, error) {
 		return nil, err
 	}
 	return &up{cfg: cfg, before: n, noted: n}, nil
+}
+
+// settle runs until all servers do their work at the same time. They are waited for one by one, and a Kafka that hung may look well for a moment: until its
+// controller has missed the broker.
+func (u *up) settle(ctx context.Context) (state State, err error) {
+	for range settleRuns {
+		if err := u.run(ctx); err != nil {
+			return State{}, err
+		}
+		if state, err = Read(ctx, u.cfg.Dir); err != nil || state.Healthy() {
+			return state, err
+		}
+	}
+	return State{}, &UnsteadyError{state.unhealthy()}
 }
 
 // errEnded says that a server ran when Up looked and does not any more: it was killed in this moment, or while it was starting under an earlier Up.
