@@ -143,7 +143,9 @@ func TestRule3TheRingIsTakenOverInOrderBeforeTheWatermarkIsRead(t *testing.T) {
 func TestRule3WhatIsCommittedDuringATakeoverIsInTheWatermark(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)
-	older := mustOpen(t, exactlyOnce(t, c.Brokers), fresh) // member 0
+	inTurn := exactlyOnce(t, c.Brokers)
+	inTurn.SetRest(time.Hour)
+	older := mustOpen(t, inTurn, fresh) // member 0
 	older.mustPut(t, one(1))
 	older.mustPut(t, one(2))
 	var once sync.Once
@@ -173,19 +175,32 @@ func TestRule3WhatIsCommittedDuringATakeoverIsInTheWatermark(t *testing.T) {
 
 func TestRule4TheRingIsUsedInTurnFromItsFirstMember(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
-	mustOpen(t, exactlyOnce(t, c.Brokers), fresh)
-	p := mustOpen(t, exactlyOnce(t, c.Brokers), used)
-	log := observe(c)
-	want := []string{}
-	for n := range 35 {
-		p.mustPut(t, one(n))
-		member := fmt.Sprintf("relay/77/walpost/%d", n%16)
-		want = append(want, "produce by "+member, "end of "+member+", commit true")
-	}
-	got := slices.DeleteFunc(log.take(), func(line string) bool { return line == "fetch" }) // a late one of whoever has read the watermark
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
+	for name, tc := range map[string]struct {
+		rest time.Duration
+		used int
+	}{
+		"when none has rested":        {time.Hour, 16},
+		"or its first, when that has": {0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := cluster(t)
+			mustOpen(t, exactlyOnce(t, c.Brokers), fresh)
+			sink := exactlyOnce(t, c.Brokers)
+			sink.SetRest(tc.rest)
+			p := mustOpen(t, sink, used)
+			log := observe(c)
+			want := []string{}
+			for n := range 35 {
+				p.mustPut(t, one(n))
+				member := fmt.Sprintf("relay/77/walpost/%d", n%tc.used)
+				want = append(want, "produce by "+member, "end of "+member+", commit true")
+			}
+			got := slices.DeleteFunc(log.take(), func(line string) bool { return line == "fetch" }) // a late one of whoever has read the watermark
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

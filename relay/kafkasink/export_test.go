@@ -11,6 +11,9 @@ func (s *Sink) SetRing(size int, settle time.Duration) {
 	s.ring.size, s.ring.settle = size, settle
 }
 
+// SetRest changes how long a transactional id rests after a transaction.
+func (s *Sink) SetRest(rest time.Duration) { s.ring.rest = rest }
+
 // Recode decodes a watermark and encodes it again.
 func Recode(value []byte) ([]byte, error) {
 	k, err := decodeWatermark(value)

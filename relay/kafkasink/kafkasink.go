@@ -10,8 +10,8 @@
 //   - The watermark is a record of a compacted topic, in the same transaction as the events. A consumer that reads committed records sees both or neither.
 //   - A slot has sixteen transactional ids, the ring, derived from the database's system identifier and the slot, which nobody can configure. Open takes
 //     over all of them, in order, before it reads the watermark; from then on no earlier publisher can commit anything.
-//   - The ring is used in turn, beginning with its first member, and no transaction begins before the one before it is known to be committed. So what
-//     is committed is a prefix of the log, without holes, and whoever commits anything has taken over the whole ring.
+//   - A publisher begins with the first member of the ring, and no transaction begins before the one before it is known to be committed. So what is
+//     committed is a prefix of the log, without holes, and whoever commits anything has taken over the whole ring.
 //   - The first failed record vetoes the commit, and whatever ends otherwise than committed or aborted ends the publisher: the next Open finds out.
 package kafkasink
 
@@ -132,7 +132,7 @@ func (s *Sink) inspect() error {
 		return fmt.Errorf("ClientOptions has TransactionalID %q: set Delivery, which derives the ids", id)
 	}
 	s.bounds = boundsOf(client)
-	return kgo.ValidateOpts(s.member("relay/0/slot/0", s.newLimits())...)
+	return kgo.ValidateOpts(s.transactional("relay/0/slot/0", s.newLimits())...)
 }
 
 func options(cfg Config) []kgo.Opt {

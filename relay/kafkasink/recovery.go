@@ -25,10 +25,6 @@ func (p *transactor) takeOver(ctx context.Context) (err error) {
 		return err
 	}
 	log := p.sink.cfg.Logger.With("slot", p.origin.Slot, "delivery", p.Delivery().String(), "transaction_version", p.version)
-	p.met = make([]met, len(p.ring))
-	for i := range p.met {
-		p.met[i] = met{}
-	}
 	log.Info("kafka sink has taken over its transactional ids", "ids", len(p.ring), "seconds", time.Since(began).Seconds())
 	if p.Delivery() != relay.ExactlyOnce {
 		log.Warn("the brokers' transactions are of an old version, which can tear one when a message of it is late: exactly once is not promised; upgrade the feature transaction.version to 2")

@@ -20,11 +20,36 @@ import (
 type ring struct {
 	size int
 	gap  time.Duration // least time between the beginnings of two transactions: more often costs more than it brings
+	rest time.Duration // how long after its transaction a member is used again for choice
 
 	settle time.Duration // how long a foreign transaction may hide the watermark: as long as the client's default timeout of Java
 }
 
-var defaultRing = ring{size: 16, gap: 2 * time.Millisecond, settle: time.Minute}
+var defaultRing = ring{size: 16, gap: 2 * time.Millisecond, rest: 50 * time.Millisecond, settle: time.Minute}
+
+// member is a transactional id that was taken over.
+type member struct {
+	client *kgo.Client
+	met    met
+	ended  time.Time // when its latest transaction did; zero: it had none
+}
+
+// next is the member for a transaction that begins now: the first that has rested, or else the one that has rested longest. In a hurry that is the whole
+// ring in turn. Members that are not needed are left alone: each has a connection and buffers of its own, to be warmed up again whenever it was away
+// for long. A publisher begins with the first, which it has only if it took over the whole ring after everybody else.
+func (r ring) next(members []member, now time.Time) *member {
+	longest := &members[0]
+	for i := range members {
+		m := &members[i]
+		if now.Sub(m.ended) >= r.rest {
+			return m
+		}
+		if m.ended.Before(longest.ended) {
+			longest = m
+		}
+	}
+	return longest
+}
 
 const (
 	// transactionTimeout is how long the brokers wait for a publisher that has died before they abort its transaction, and also how long consumers of
@@ -42,8 +67,8 @@ func transactionalID(o relay.Origin, member int) string {
 
 func idPrefix(o relay.Origin) string { return fmt.Sprintf("relay/%s/%s/", o.SystemID, o.Slot) }
 
-// member is the options of the client with a transactional id.
-func (s *Sink) member(id string, l *limits) []kgo.Opt {
+// transactional is the options of the client with a transactional id.
+func (s *Sink) transactional(id string, l *limits) []kgo.Opt {
 	return append(s.options[:len(s.options):len(s.options)],
 		kgo.RecordPartitioner(partitioner{murmur2(), s.cfg.WatermarkTopic}),
 		l.option(),
@@ -54,25 +79,25 @@ func (s *Sink) member(id string, l *limits) []kgo.Opt {
 }
 
 // fence takes over the members in order: it aborts what an earlier publisher left open, waits for what it had committed, and from then on the brokers
-// refuse the earlier publisher. The clients are returned even with an error.
-func (s *Sink) fence(ctx context.Context, o relay.Origin, l *limits) (clients []*kgo.Client, err error) {
+// refuse the earlier publisher. The members are returned even with an error.
+func (s *Sink) fence(ctx context.Context, o relay.Origin, l *limits) (members []member, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fenceTimeout, fmt.Errorf("not done within %v", fenceTimeout))
 	defer cancel()
 	for n := range s.ring.size {
 		id := transactionalID(o, n)
-		client, err := kgo.NewClient(s.member(id, l)...)
+		client, err := kgo.NewClient(s.transactional(id, l)...)
 		if err != nil {
-			return clients, fmt.Errorf("kafka client: %w", err)
+			return members, fmt.Errorf("kafka client: %w", err)
 		}
-		clients = append(clients, client)
+		members = append(members, member{client: client, met: met{}})
 		if _, _, err := client.ProducerID(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = errors.Join(err, cause)
 			}
-			return clients, explainFence(o, id, err)
+			return members, explainFence(o, id, err)
 		}
 	}
-	return clients, nil
+	return members, nil
 }
 
 func explainFence(o relay.Origin, id string, err error) error {

@@ -11,16 +11,14 @@ import (
 	"github.com/walpost/walpost/relay"
 )
 
-// transactor delivers exactly once. It owns a client for each member of the ring; the engine closes it after the first error, and never uses it again.
+// transactor delivers exactly once. It owns the clients of the ring; the engine closes it after the first error, and never uses it again.
 type transactor struct {
 	sink    *Sink
 	origin  relay.Origin
 	admin   *kgo.Client // for everything but events and watermarks
-	ring    []*kgo.Client
+	ring    []member
 	version int16 // of the brokers' transactions
 
-	turn    int       // the member of the next transaction
-	met     []met     // by member
 	began   time.Time // when the latest transaction began
 	records records
 	written offsets
@@ -106,7 +104,6 @@ func (p *transactor) publish(ctx context.Context, events []relay.Event, w relay.
 
 // commit is one transaction.
 func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.Watermark) error {
-	client := p.ring[p.turn]
 	if err := p.records.take(ctx, p.admin, events); err != nil {
 		return err
 	}
@@ -117,14 +114,14 @@ func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.W
 	if err := p.pace(ctx); err != nil {
 		return err
 	}
-	err = p.transact(ctx, client, events, mark)
+	err = p.transact(ctx, p.sink.ring.next(p.ring, time.Now()), events, mark)
 	p.ended(err)
 	if err != nil {
 		return authentication(explainFenced(p.origin, err))
 	}
 	p.records.letters.arrived(events)
 	p.written.add(p.records.all)
-	p.turn, p.end = (p.turn+1)%len(p.ring), w.End
+	p.end = w.End
 	return nil
 }
 
@@ -140,7 +137,8 @@ func (p *transactor) pace(ctx context.Context) error {
 }
 
 // transact is one transaction: all of it, or nothing that counts. The client itself would commit what is left when a record has failed.
-func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []relay.Event, mark *kgo.Record) error {
+func (p *transactor) transact(ctx context.Context, m *member, events []relay.Event, mark *kgo.Record) error {
+	client := m.client
 	if err := client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
@@ -149,7 +147,7 @@ func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []
 		err = p.explain(events, failed)
 	}
 	if err == nil {
-		err = p.met[p.turn].settle(ctx, client, p.records.all, mark)
+		err = m.met.settle(ctx, client, p.records.all, mark)
 	}
 	if err != nil {
 		return errors.Join(err, abort(ctx, client))
@@ -159,6 +157,7 @@ func (p *transactor) transact(ctx context.Context, client *kgo.Client, events []
 	if err := client.EndTransaction(ending, kgo.TryCommit); err != nil {
 		return fmt.Errorf("%w: %w", errUncertain, err)
 	}
+	m.ended = time.Now()
 	return nil
 }
 
@@ -189,8 +188,8 @@ func (p *transactor) explain(events []relay.Event, failed failure) error {
 
 // Close withdraws what has not been sent and disconnects. An open transaction stays open until the next Open, or until the brokers abort it.
 func (p *transactor) Close() error {
-	for _, client := range p.ring {
-		client.Close()
+	for _, m := range p.ring {
+		m.client.Close()
 	}
 	p.admin.Close()
 	return nil

@@ -111,7 +111,7 @@ func mutants() []mutant {
 			name: "the watermark is left out of some transactions",
 			edits: []edit{{
 				"relay/kafkasink/transaction.go", "	failed, err := p.records.send(ctx, client, mark)",
-				"	extra := mark\n	if p.met[p.turn][mark.Topic] && time.Now().UnixNano()%4 == 0 {\n		extra = nil\n	}\n	failed, err := p.records.send(ctx, client, extra)",
+				"	extra := mark\n	if m.met[mark.Topic] && time.Now().UnixNano()%4 == 0 {\n		extra = nil\n	}\n	failed, err := p.records.send(ctx, client, extra)",
 			}},
 			faults: rewinding, want: []chaos.Flaw{chaos.Torn}, long: true,
 		},
