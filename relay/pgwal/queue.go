@@ -2,7 +2,6 @@ package pgwal
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,10 +28,11 @@ type queue struct {
 
 	mu     sync.Mutex // guards what follows
 	queued []batch
-	bytes  int64 // queued and handed out
-	handed int64 // of the batch handed out last
-	err    error // why the queue ends, behind what is queued
-	failed bool  // what was queued has been dropped
+	bytes  int64         // queued and handed out
+	handed batch         // handed out last
+	spare  []relay.Event // room for the next batch's, which was one's before
+	err    error         // why the queue ends, behind what is queued
+	failed bool          // what was queued has been dropped
 }
 
 type batch struct {
@@ -78,7 +78,8 @@ func (q *queue) tryPut(b batch) bool {
 		}
 		last.events, last.bytes, last.end = append(last.events, b.events...), last.bytes+b.bytes, b.end
 	} else {
-		b.events, b.since = slices.Clone(b.events), sinceOf(b)
+		b.events, b.since = append(q.spare, b.events...), sinceOf(b)
+		q.spare = nil
 		if q.queued = append(q.queued, b); len(q.queued) > 1 {
 			signal(q.ripe)
 		}
@@ -158,8 +159,7 @@ func (q *queue) next(ctx context.Context) (batch, error) {
 func (q *queue) tryNext() (b batch, ok bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(-q.handed)
-	q.handed = 0
+	q.letGo()
 	if len(q.queued) == 0 {
 		return batch{}, false, q.err
 	}
@@ -168,8 +168,18 @@ func (q *queue) tryNext() (b batch, ok bool, err error) {
 	if q.queued = q.queued[1:]; len(q.queued) == 0 {
 		q.queued = nil
 	}
-	q.handed = b.bytes
+	q.handed = b
 	return b, true, nil
+}
+
+// letGo ends the use of the batch handed out last. Its slice is used again: a batch that grows event by event makes several times its size of garbage.
+func (q *queue) letGo() {
+	q.add(-q.handed.bytes)
+	if cap(q.handed.events) > cap(q.spare) {
+		clear(q.handed.events)
+		q.spare = q.handed.events[:0]
+	}
+	q.handed = batch{}
 }
 
 // add is called with the mutex held.
@@ -225,7 +235,7 @@ func (q *queue) end(err error) bool {
 
 // drop is called with the mutex held.
 func (q *queue) drop() {
-	q.queued, q.handed, q.failed = nil, 0, true
+	q.queued, q.handed, q.failed = nil, batch{}, true
 	q.add(-q.bytes)
 }
 
