@@ -48,15 +48,3 @@ func (e *RunningError) Error() string {
 	}
 	return "still running: " + strings.Join(running, ", ")
 }
-
-// UnsteadyError says that servers did their work, and then did not, several times.
-type UnsteadyError struct{ Servers []Server }
-
-// Error names the servers, what is wrong and where to read more.
-func (e *UnsteadyError) Error() string {
-	var unsteady []string
-	for _, s := range e.Servers {
-		unsteady = append(unsteady, fmt.Sprintf("%s (%s; log: %s)", s.Name, s.Problem, s.Log))
-	}
-	return "start and do not keep doing their work: " + strings.Join(unsteady, ", ")
-}

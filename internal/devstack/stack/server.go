@@ -89,10 +89,8 @@ func (d database) Check(ctx context.Context) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// prepare makes the database when it is missing, within ten seconds.
+// prepare makes the database when it is missing.
 func (d database) prepare(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
-	defer cancel()
 	if err := devstack.EnsureDatabase(ctx, d.URL("postgres"), Database); err != nil {
 		return fmt.Errorf("make the database %s: %w", Database, err)
 	}

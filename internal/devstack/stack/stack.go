@@ -26,7 +26,7 @@ import (
 // nothing is started, and State.Started is empty.
 //
 // Its errors: *FolderError, *devstack.LockedError when another process works on the folder, *AddrError when what runs has another address than the one
-// asked for, *BusyError with all ports that other programs have, *UnsteadyError, *maven.MissingError without Java, or without Maven when the programs are not cached.
+// asked for, *BusyError with all ports that other programs have, *maven.MissingError without Java, or without Maven when the programs are not cached.
 func Up(ctx context.Context, cfg Config) (state State, err error) {
 	if err := cfg.Validate(); err != nil {
 		return State{}, err

@@ -54,11 +54,7 @@ func (s State) Running() bool {
 
 // Healthy reports whether all servers do their work.
 func (s State) Healthy() bool {
-	return len(s.Servers) > 0 && len(s.unhealthy()) == 0
-}
-
-func (s State) unhealthy() []Server {
-	return slices.DeleteFunc(slices.Clone(s.Servers), func(server Server) bool { return server.Healthy })
+	return len(s.Servers) > 0 && !slices.ContainsFunc(s.Servers, func(server Server) bool { return !server.Healthy })
 }
 
 // Read looks at what runs on the folder, whoever started it, and asks each server whether it does its work. It changes nothing, and it does not wait for

@@ -26,7 +26,7 @@ const (
 	portPatience  = 3 * time.Second
 	undoTimeout   = 30 * time.Second // then what is still there is killed
 
-	settleRuns = 3 // one of the servers that ceases to do its work again and again will not stop doing so
+	settleRuns = 3 // a server that has failed after each of them will fail after the next
 )
 
 // up is one run of Up.
@@ -65,14 +65,20 @@ func newUp(cfg Config) (*up, error) {
 // controller has missed the broker.
 func (u *up) settle(ctx context.Context) (state State, err error) {
 	for range settleRuns {
-		if err := u.run(ctx); err != nil {
+		if err = u.run(ctx); err != nil {
 			return State{}, err
 		}
 		if state, err = Read(ctx, u.cfg.Dir); err != nil || state.Healthy() {
 			return state, err
 		}
 	}
-	return State{}, &UnsteadyError{state.unhealthy()}
+	var errs []error
+	for _, s := range state.Servers {
+		if !s.Healthy {
+			errs = append(errs, fmt.Errorf("%s (process %d) does not keep doing its work: %s: stop the stack and start it again (log: %s)", s.Name, s.PID, s.Problem, s.Log))
+		}
+	}
+	return State{}, errors.Join(errs...)
 }
 
 // errEnded says that a server ran when Up looked and does not any more: it was killed in this moment, or while it was starting under an earlier Up.
@@ -273,8 +279,10 @@ func (u *up) await(ctx context.Context, name string, p process) error {
 	}
 }
 
-// check makes the database too, in case an earlier Up was killed before it did.
+// check makes the database too, in case an earlier Up was killed before it did. A server that hangs fails it after ten seconds.
 func check(ctx context.Context, p process) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
+	defer cancel()
 	if db, ok := p.(database); ok {
 		if err := db.prepare(ctx); err != nil {
 			return err
