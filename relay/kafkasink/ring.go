@@ -20,7 +20,7 @@ import (
 type ring struct {
 	size int
 	gap  time.Duration // least time between the beginnings of two transactions: more often costs more than it brings
-	rest time.Duration // how long after its transaction a member is used again for choice
+	rest time.Duration // how long a member is left alone after its transaction while another can be had: its markers take their time
 
 	settle time.Duration // how long a foreign transaction may hide the watermark: as long as the client's default timeout of Java
 }

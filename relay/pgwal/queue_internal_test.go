@@ -241,23 +241,22 @@ func TestFailWakesWhoeverWaits(t *testing.T) {
 	})
 }
 
-func TestABatchGrowsInTheRoomOfTheOneBeforeIt(t *testing.T) {
+func TestABatchGrowsInTheRoomOfOneThatWasLetGo(t *testing.T) {
 	t.Parallel()
 	q := newQueue(Config{QueueBytes: 1 << 20, BatchBytes: 1 << 19, BatchEvents: 1000}, new(atomic.Int64))
-	var room *relay.Event
-	for n := range 3 {
+	next := func(end relay.LSN) (first *relay.Event) {
 		for range 100 {
-			q.put(part(1, relay.LSN(n+1)))
+			q.put(part(1, end))
 		}
 		b, err := q.next(t.Context())
 		if err != nil || len(b.events) != 100 {
 			t.Fatalf("next = %d events, %v, want 100", len(b.events), err)
 		}
-		// The one that was handed out is in use while the next one grows, so two take turns from the third on.
-		if n == 0 {
-			room = &b.events[0]
-		} else if n == 2 && &b.events[0] != room {
-			t.Error("the third batch has room of its own, want that of the first, which has been let go")
-		}
+		return &b.events[0]
+	}
+	room := next(1)
+	next(2) // grows while the first is in use
+	if next(3) != room {
+		t.Error("the third batch has room of its own, want that of the first, which has been let go")
 	}
 }
