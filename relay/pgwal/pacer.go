@@ -5,49 +5,64 @@ import "time"
 // pacer tells a reader when to let data pile up before it reads again.
 //
 // PostgreSQL flushes every message of a stream, and a packet that wakes its reader is paid by the sender: a reader that takes each row as it comes
-// slows the server down to some 35,000 rows a second. One that looks every millisecond is woken by nobody. So while data keeps coming, the reader pauses
-// whenever it has taken all there was. Events that are few never wait: it takes several reads in quick succession to begin, and a pause that brought
-// little to end.
+// slows the server down to some 35,000 rows a second. One that looks every few milliseconds is woken by nobody, and lets the server work undisturbed. So
+// while data keeps coming, the reader pauses whenever it has taken all there was: a millisecond, and up to four while it comes fast. Events that are few
+// never wait: it takes several looks in quick succession to begin, and a pause that brought little to end.
 type pacer struct {
-	since   time.Time // when the reads that are counted began
-	reads   int
-	keeps   bool // data keeps coming
-	brought int  // bytes since the latest pause
+	since   time.Time     // when the looks that are counted began
+	looks   int           // that found nothing, since then
+	pause   time.Duration // the latest; zero while no data keeps coming
+	brought int           // bytes since then
 }
 
 const (
-	// paceReads reads that each took all there was, within paceWithin, are data that keeps coming.
-	paceReads  = 16
+	// paceLooks looks that found nothing, each after data that came since the one before, within paceWithin, are data that keeps coming.
+	paceLooks  = 16
 	paceWithin = 2 * time.Millisecond
 
-	// paceWorth is the least that a pause must bring for the next one.
-	paceWorth = 4 << 10
+	paceShortest = time.Millisecond
+	paceLongest  = 4 * time.Millisecond
 
-	pacePause = time.Millisecond
+	// paceWorth is what a pause must bring per millisecond for another one as short as can be, and paceFast for one of twice its length.
+	paceWorth = 4 << 10
+	paceFast  = 16 << 10
 )
 
-// after is how long to pause before the next read, when one of n bytes has ended at now. drained says that it has left nothing.
-func (p *pacer) after(n int, drained bool, now time.Time) time.Duration {
-	p.brought += n
+// took counts what a read has brought.
+func (p *pacer) took(n int) { p.brought += n }
+
+// drained is how long to pause when a look at now has found nothing.
+func (p *pacer) drained(now time.Time) time.Duration {
 	switch {
-	case !drained:
-		return 0
-	case p.keeps && p.brought < paceWorth:
-		p.keeps, p.reads = false, 0
-		return 0
-	case !p.keeps && !p.kept(now):
+	case p.pause > 0:
+		p.pause = p.next()
+	case p.keepsComing(now):
+		p.pause = paceShortest
+	default:
 		return 0
 	}
-	p.brought = 0
-	return pacePause
+	p.brought, p.looks = 0, 0
+	return p.pause
 }
 
-// kept counts a read.
-func (p *pacer) kept(now time.Time) bool {
-	if p.reads == 0 || now.Sub(p.since) > paceWithin {
-		p.since, p.reads = now, 0
+// next is the length of the pause that follows one.
+func (p *pacer) next() time.Duration {
+	switch rate := int64(p.brought) / p.pause.Milliseconds(); {
+	case rate >= paceFast:
+		return min(2*p.pause, paceLongest)
+	case p.pause > paceShortest:
+		return p.pause / 2
+	case rate < paceWorth:
+		return 0
 	}
-	p.reads++
-	p.keeps = p.reads >= paceReads
-	return p.keeps
+	return p.pause
+}
+
+// keepsComing counts a look that has found nothing.
+func (p *pacer) keepsComing(now time.Time) bool {
+	if p.looks == 0 || now.Sub(p.since) > paceWithin {
+		p.since, p.looks = now, 0
+	}
+	p.looks++
+	return p.looks >= paceLooks
 }

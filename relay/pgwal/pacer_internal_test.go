@@ -1,20 +1,32 @@
 package pgwal
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
 
-// reads has the pacer see n reads, each of so many bytes and a time after the one before, and returns the pauses it asked for in between.
-func reads(p *pacer, now *time.Time, n, bytes int, drained bool, apart time.Duration) (pauses int) {
+// reads has the pacer see n reads, each of so many bytes and a time after the one before, with nothing left after each, and returns the pauses it asked for.
+func reads(p *pacer, now *time.Time, n, bytes int, apart time.Duration) (pauses []time.Duration) {
 	for range n {
 		*now = now.Add(apart)
-		if pause := p.after(bytes, drained, *now); pause > 0 {
-			pauses++
+		p.took(bytes)
+		if pause := p.drained(*now); pause > 0 {
+			pauses = append(pauses, pause)
 			*now = now.Add(pause)
 		}
 	}
 	return pauses
+}
+
+// paced is a pacer that has just asked for its first pause.
+func paced(t *testing.T, now *time.Time) *pacer {
+	t.Helper()
+	var p pacer
+	if pauses := reads(&p, now, paceLooks, 700, 20*time.Microsecond); !slices.Equal(pauses, []time.Duration{paceShortest}) {
+		t.Fatalf("pauses of %v in the first %d reads, want one at their end", pauses, paceLooks)
+	}
+	return &p
 }
 
 func TestEventsThatAreFewAreReadAtOnce(t *testing.T) {
@@ -22,36 +34,42 @@ func TestEventsThatAreFewAreReadAtOnce(t *testing.T) {
 	for name, apart := range map[string]time.Duration{"one every 10 ms": 10 * time.Millisecond, "5,000 a second": 200 * time.Microsecond} {
 		var p pacer
 		now := time.Now()
-		if pauses := reads(&p, &now, 1000, 700, true, apart); pauses != 0 {
-			t.Errorf("%s: %d pauses, want none", name, pauses)
+		if pauses := reads(&p, &now, 1000, 700, apart); len(pauses) != 0 {
+			t.Errorf("%s: %d pauses, want none", name, len(pauses))
 		}
 	}
 }
 
 func TestAStreamThatKeepsComingIsReadInPauses(t *testing.T) {
 	t.Parallel()
-	var p pacer
 	now := time.Now()
-	if pauses := reads(&p, &now, paceReads, 700, true, 20*time.Microsecond); pauses != 1 {
-		t.Errorf("%d pauses in the first %d reads, want one at their end", pauses, paceReads)
+	p := paced(t, &now)
+	if pauses := reads(p, &now, 100, paceFast-1, time.Microsecond); len(pauses) != 100 || slices.Max(pauses) != paceShortest {
+		t.Errorf("pauses of %v after 100 reads that bring %d bytes each, want the shortest after each", pauses, paceFast-1)
 	}
-	if pauses := reads(&p, &now, 100, 40<<10, true, time.Millisecond); pauses != 100 {
-		t.Errorf("%d pauses in 100 reads that bring 40 kB each, want one after each", pauses)
+}
+
+func TestAFasterStreamIsReadInLongerPauses(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p := paced(t, &now)
+	ms := time.Millisecond
+	if got, want := reads(p, &now, 4, 4*paceFast, time.Microsecond), []time.Duration{2 * ms, 4 * ms, 4 * ms, 4 * ms}; !slices.Equal(got, want) {
+		t.Errorf("pauses of %v while data comes fast, want %v", got, want)
 	}
-	if pauses := reads(&p, &now, 100, 40<<10, false, time.Microsecond); pauses != 0 {
-		t.Errorf("%d pauses while there is more to read, want none", pauses)
+	if got, want := reads(p, &now, 4, paceWorth, time.Microsecond), []time.Duration{2 * ms, ms, ms, ms}; !slices.Equal(got, want) {
+		t.Errorf("pauses of %v when it comes slower, want %v", got, want)
 	}
 }
 
 func TestAPauseThatBringsLittleIsTheLast(t *testing.T) {
 	t.Parallel()
-	var p pacer
 	now := time.Now()
-	reads(&p, &now, paceReads, 700, true, 20*time.Microsecond)
-	if pauses := reads(&p, &now, 1, paceWorth-1, true, time.Millisecond); pauses != 0 {
+	p := paced(t, &now)
+	if pauses := reads(p, &now, 1, paceWorth-1, time.Millisecond); len(pauses) != 0 {
 		t.Errorf("a pause after %d bytes, want none", paceWorth-1)
 	}
-	if pauses := reads(&p, &now, paceReads-1, 700, true, 20*time.Microsecond); pauses != 0 {
-		t.Errorf("%d pauses soon after, want that it takes %d reads again", pauses, paceReads)
+	if pauses := reads(p, &now, paceLooks-1, 700, 20*time.Microsecond); len(pauses) != 0 {
+		t.Errorf("%d pauses soon after, want that it takes %d reads again", len(pauses), paceLooks)
 	}
 }

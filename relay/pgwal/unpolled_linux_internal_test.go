@@ -1,3 +1,5 @@
+//go:build linux
+
 package pgwal
 
 import (
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 )
 
 // pipe is a connection over loopback whose first end is unpolled.
@@ -19,11 +22,7 @@ func pipe(t *testing.T, network string) (unpolledEnd, other net.Conn) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	dialled, err := net.Dial(network, listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if unpolledEnd, err = unpolled(dialled); err != nil {
+	if unpolledEnd, err = dialReplication(t.Context(), network, listener.Addr().String(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if other, err = listener.Accept(); err != nil {
@@ -31,7 +30,7 @@ func pipe(t *testing.T, network string) (unpolledEnd, other net.Conn) {
 	}
 	t.Cleanup(func() { _, _ = unpolledEnd.Close(), other.Close() }) // most are closed already
 	if _, ok := unpolledEnd.(*unpolledConn); !ok {
-		t.Fatalf("unpolled(%s) = %T, want a connection of our own", network, unpolledEnd)
+		t.Fatalf("dialReplication(%s) = %T, want a connection of our own", network, unpolledEnd)
 	}
 	return unpolledEnd, other
 }
@@ -91,5 +90,22 @@ func TestADeadlineEndsAReadAlthoughThereAreBytes(t *testing.T) {
 	}
 	if n, err := conn.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("Read = %d, %v without the deadline, want the byte", n, err)
+	}
+}
+
+func TestAServerOnThisMachineIsReadThroughASmallWindow(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]int{
+		"127.0.0.1:5432": bufferOnLoopback, "[::1]:5432": bufferOnLoopback, "[::ffff:127.0.0.1]:5432": bufferOnLoopback,
+		"10.0.0.1:5432": bufferElsewhere, "[fe80::1%eth0]:5432": bufferElsewhere,
+	} {
+		if got := bufferFor("tcp", addr); got != want {
+			t.Errorf("bufferFor(%s) = %d, want %d", addr, got, want)
+		}
+	}
+	conn, _ := pipe(t, "tcp")
+	got, err := unix.GetsockoptInt(conn.(*unpolledConn).fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil || got != 2*bufferOnLoopback { // the kernel doubles it, for its own needs (socket(7))
+		t.Errorf("receive buffer = %d, %v, want twice %d", got, err, bufferOnLoopback)
 	}
 }

@@ -2,7 +2,13 @@
 
 package pgwal
 
-import "net"
+import (
+	"context"
+	"net"
+	"time"
+)
 
-// unpolled is for Linux: elsewhere the connection stays as it is, and reads without pauses.
-func unpolled(conn net.Conn) (net.Conn, error) { return conn, nil }
+// dialReplication connects for a stream. On Linux its reads are paced; elsewhere the connection is an ordinary one.
+func dialReplication(ctx context.Context, network, addr string, timeout time.Duration) (net.Conn, error) {
+	return (&net.Dialer{Timeout: timeout}).DialContext(ctx, network, addr)
+}

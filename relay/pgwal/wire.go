@@ -37,7 +37,7 @@ func (c Config) startReplication(ctx context.Context) (_ *pgconn.HijackedConn, o
 	return wire, o, err
 }
 
-// readBuffer is what one read may bring: about what comes during a pause of a busy stream.
+// readBuffer is what one read may bring.
 const readBuffer = 128 << 10
 
 func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) {
@@ -46,13 +46,8 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) 
 		return nil, err
 	}
 	cfg.RuntimeParams["replication"] = "database"
-	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return unpolled(conn)
+		return dialReplication(ctx, network, addr, cfg.ConnectTimeout)
 	}
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
