@@ -70,8 +70,11 @@ var harms = map[relay.Cause]harm{
 		},
 	},
 	relay.PublicationMissing: {
-		says: "walpost migrate up",
-		do:   func(t *testing.T, w *injured) { w.exec(t, "drop publication walpost_outbox") },
+		says: "create publication",
+		do: func(t *testing.T, w *injured) {
+			w.exec(t, "drop publication walpost_outbox")
+			w.exec(t, insert("behind"))
+		},
 	},
 	relay.TableUnpublished: {
 		says: "alter publication",

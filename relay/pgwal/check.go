@@ -94,7 +94,7 @@ func (c Config) lookPublished(ctx context.Context, conn *pgx.Conn, known uint32)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return target{}, &relay.HaltError{
-			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not exist", c.Publication), Hint: "walpost migrate up",
+			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not exist", c.Publication), Hint: c.createPublication(),
 		}
 	case err != nil:
 		return target{}, fmt.Errorf("look at publication %q: %w", c.Publication, err)

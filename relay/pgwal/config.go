@@ -42,8 +42,8 @@ type Config struct {
 	// RequireSlot makes a missing slot halt the relay in any case. By default it is created when that skips no committed row.
 	RequireSlot bool
 
-	// DeadLetters hands a row that can never become a record on as an event that is dead (relay.Event.Dead), for a Sink that has a place for it. Defaults to false: such a row
-	// halts the relay.
+	// DeadLetters hands a row that can never become a record on as an event that is dead (relay.Event.Dead), for a Sink that has a place for it. Defaults to
+	// false: such a row halts the relay.
 	DeadLetters bool
 
 	// QueueBytes bounds the events that wait to be published, the ones in flight included; a single event may exceed it. Defaults to 4 MiB.

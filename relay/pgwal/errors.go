@@ -81,9 +81,14 @@ func (c Config) olderThanPublication(received relay.LSN, err error) error {
 	return &relay.HaltError{
 		Cause: relay.PublicationMissing, From: received,
 		Err: fmt.Errorf("publication %q did not exist when a row behind this position was written: %w", c.Publication, err),
-		Hint: fmt.Sprintf("walpost migrate up; no publication helps slot %s past that row, so then %s and %s, which skips it and all rows behind it: "+
-			"append those of the outbox table again that are not on the topic", c.Slot, c.dropCommand(), c.createCommand("--skip-existing")),
+		Hint: fmt.Sprintf("%s, unless it is there again; no publication helps slot %s past that row, so then %s and %s, which skips it and all rows behind it: "+
+			"append those of the outbox table again that are not on the topic", c.createPublication(), c.Slot, c.dropCommand(), c.createCommand("--skip-existing")),
 	}
+}
+
+// createPublication is SQL. A migration makes a publication once: it does not bring back one that was dropped.
+func (c Config) createPublication() string {
+	return fmt.Sprintf("create publication %s for table %s with (publish = 'insert', publish_via_partition_root = true)", quoteIdentifier(c.Publication), c.Table)
 }
 
 // dropCommand and createCommand are commands as this configuration needs them; what is the default is left out.

@@ -49,7 +49,7 @@ func TestWhatIsWrongAtTheStartHalts(t *testing.T) {
 		"a name that is no table": {
 			change: func(c *pgwal.Config) { c.Table = "a b" }, cause: relay.TableUnpublished, says: "a b",
 		},
-		"a missing publication": {sql: "drop publication walpost_outbox", cause: relay.PublicationMissing, says: "walpost migrate up"},
+		"a missing publication": {sql: "drop publication walpost_outbox", cause: relay.PublicationMissing, says: `create publication "walpost_outbox" for table outbox_events`},
 		"a publication without inserts": {
 			sql: "alter publication walpost_outbox set (publish = 'update')", cause: relay.PublicationMissing, says: "set (publish = 'insert')",
 		},

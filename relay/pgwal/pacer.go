@@ -12,6 +12,7 @@ type pacer struct {
 	since   time.Time     // when the looks that are counted began
 	looks   int           // that found nothing, since then
 	pause   time.Duration // the latest; zero while no data keeps coming
+	began   time.Time     // when it did
 	brought int           // bytes since then
 }
 
@@ -23,7 +24,7 @@ const (
 	paceShortest = time.Millisecond
 	paceLongest  = 4 * time.Millisecond
 
-	// paceWorth is what a pause must bring per millisecond for another one as short as can be, and paceFast for one of twice its length.
+	// paceWorth is what must come per millisecond for another pause, and paceFast for one of twice its length.
 	paceWorth = 4 << 10
 	paceFast  = 16 << 10
 )
@@ -35,27 +36,26 @@ func (p *pacer) took(n int) { p.brought += n }
 func (p *pacer) drained(now time.Time) time.Duration {
 	switch {
 	case p.pause > 0:
-		p.pause = p.next()
+		p.pause = p.next(now)
 	case p.keepsComing(now):
 		p.pause = paceShortest
 	default:
 		return 0
 	}
-	p.brought, p.looks = 0, 0
+	p.began, p.brought, p.looks = now, 0, 0
 	return p.pause
 }
 
-// next is the length of the pause that follows one.
-func (p *pacer) next() time.Duration {
-	switch rate := int64(p.brought) / p.pause.Milliseconds(); {
-	case rate >= paceFast:
-		return min(2*p.pause, paceLongest)
-	case p.pause > paceShortest:
-		return p.pause / 2
+// next is the length of the pause that follows one, if one does.
+func (p *pacer) next(now time.Time) time.Duration {
+	elapsed := max(now.Sub(p.began), p.pause)
+	switch rate := float64(p.brought) / (elapsed.Seconds() * 1000); {
 	case rate < paceWorth:
 		return 0
+	case rate >= paceFast:
+		return min(2*p.pause, paceLongest)
 	}
-	return p.pause
+	return max(p.pause/2, paceShortest)
 }
 
 // keepsComing counts a look that has found nothing.

@@ -54,10 +54,10 @@ func TestAFasterStreamIsReadInLongerPauses(t *testing.T) {
 	now := time.Now()
 	p := paced(t, &now)
 	ms := time.Millisecond
-	if got, want := reads(p, &now, 4, 4*paceFast, time.Microsecond), []time.Duration{2 * ms, 4 * ms, 4 * ms, 4 * ms}; !slices.Equal(got, want) {
+	if got, want := reads(p, &now, 4, 5*paceFast, time.Microsecond), []time.Duration{2 * ms, 4 * ms, 4 * ms, 4 * ms}; !slices.Equal(got, want) {
 		t.Errorf("pauses of %v while data comes fast, want %v", got, want)
 	}
-	if got, want := reads(p, &now, 4, paceWorth, time.Microsecond), []time.Duration{2 * ms, ms, ms, ms}; !slices.Equal(got, want) {
+	if got, want := reads(p, &now, 2, 6*paceWorth, time.Microsecond), []time.Duration{2 * ms, ms}; !slices.Equal(got, want) {
 		t.Errorf("pauses of %v when it comes slower, want %v", got, want)
 	}
 }
@@ -66,10 +66,20 @@ func TestAPauseThatBringsLittleIsTheLast(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	p := paced(t, &now)
-	if pauses := reads(p, &now, 1, paceWorth-1, time.Millisecond); len(pauses) != 0 {
+	if pauses := reads(p, &now, 1, paceWorth-1, 0); len(pauses) != 0 {
 		t.Errorf("a pause after %d bytes, want none", paceWorth-1)
 	}
 	if pauses := reads(p, &now, paceLooks-1, 700, 20*time.Microsecond); len(pauses) != 0 {
 		t.Errorf("%d pauses soon after, want that it takes %d reads again", len(pauses), paceLooks)
+	}
+}
+
+func TestAnEventLongAfterAPauseIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p := paced(t, &now)
+	reads(p, &now, 10, 5*paceFast, time.Microsecond)
+	if pauses := reads(p, &now, 1, 2*paceFast, time.Second); len(pauses) != 0 {
+		t.Errorf("a pause of %v a second after the latest, want none", pauses)
 	}
 }

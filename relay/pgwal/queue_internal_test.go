@@ -255,7 +255,9 @@ func TestABatchGrowsInTheRoomOfOneThatWasLetGo(t *testing.T) {
 		return &b.events[0]
 	}
 	room := next(1)
-	next(2) // grows while the first is in use
+	if next(2) == room {
+		t.Error("the second batch has the room of the first, which is still in use")
+	}
 	if next(3) != room {
 		t.Error("the third batch has room of its own, want that of the first, which has been let go")
 	}

@@ -98,7 +98,7 @@ func (s *stream) Close() error {
 		s.cancel()
 		// What the server still sends is read and dropped until it has read our farewell: closing a socket with unread bytes would reset
 		// the connection, and the last position with it.
-		err = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+		err = s.conn.SetDeadline(time.Now().Add(closeTimeout))
 		close(s.closing)
 		s.owned.Wait()
 		err = errors.Join(err, s.conn.Close(), s.catchUp())

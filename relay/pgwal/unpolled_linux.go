@@ -15,22 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's buffer for a stream. What comes from another machine during a pause has to fit into it, or packets wait for a window.
-//
-// On loopback there is no wire: a packet is delivered inside the server's send, at its cost. Once a small window is full, the server appends to its own queue
-// instead, which is cheap, and the reader's next look draws that in large pieces. Its size is set before the connection is made: a server that has once seen a
-// window more than twice as large holds back what would fill a small one, for 200 ms (RFC 9293, 3.8.6.2.1).
-const (
-	bufferOnLoopback = 32 << 10
-	bufferElsewhere  = 2 << 20
-)
+// bufferOnLoopback is the size of the kernel's receive buffer for a server on this machine. There is no wire on loopback: a packet is delivered inside the
+// server's send, at its cost. Once a small window is full, the server appends to its own queue instead, which is cheap, and the reader's next look draws that
+// in large pieces. The size is set before the connection is made: a server that has once seen a window more than twice as large holds back what would fill a
+// small one, for 200 ms (RFC 9293, 3.8.6.2.1). For a server elsewhere the kernel finds the size, which depends on the way there.
+const bufferOnLoopback = 32 << 10
 
 // dialReplication connects for a stream.
 func dialReplication(ctx context.Context, network, addr string, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout, Control: func(network, addr string, c syscall.RawConn) error {
+		if !onLoopback(network, addr) {
+			return nil
+		}
 		return c.Control(func(fd uintptr) {
 			// A buffer of another size costs speed and nothing else.
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bufferFor(network, addr))
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bufferOnLoopback)
 		})
 	}}
 	conn, err := dialer.DialContext(ctx, network, addr)
@@ -40,12 +39,10 @@ func dialReplication(ctx context.Context, network, addr string, timeout time.Dur
 	return unpolled(conn)
 }
 
-// bufferFor is told an address that has been looked up.
-func bufferFor(network, addr string) int {
-	if at, err := netip.ParseAddrPort(addr); strings.HasPrefix(network, "tcp") && err == nil && at.Addr().Unmap().IsLoopback() {
-		return bufferOnLoopback
-	}
-	return bufferElsewhere
+// onLoopback is told an address that has been looked up.
+func onLoopback(network, addr string) bool {
+	at, err := netip.ParseAddrPort(addr)
+	return strings.HasPrefix(network, "tcp") && err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 // unpolledConn is a connection that Go's network poller does not know. The poller's thread waits for all descriptors at once and is woken by each packet,
@@ -53,6 +50,7 @@ func bufferFor(network, addr string) int {
 type unpolledConn struct {
 	fd            int
 	local, remote net.Addr
+	sleep         func(time.Duration) // nanosleep: a timer of Go's would be the poller's matter again
 
 	mu              sync.Mutex // guards what follows
 	pacer           pacer
@@ -69,15 +67,15 @@ func unpolled(conn net.Conn) (net.Conn, error) {
 	}
 	control, err := raw.SyscallConn()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
-	c := &unpolledConn{local: conn.LocalAddr(), remote: conn.RemoteAddr()}
+	c := &unpolledConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), sleep: nanosleep}
 	var dupErr error
 	err = control.Control(func(fd uintptr) {
 		c.fd, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
 	})
 	if err = errors.Join(err, dupErr); err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
 	if err := conn.Close(); err != nil { // the copy stays open
 		return nil, errors.Join(err, c.Close())
@@ -108,14 +106,18 @@ func (c *unpolledConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// rest pauses when there is nothing to read but more is expected. A timer of Go's would be the poller's matter again.
+// rest pauses when there is nothing to read but more is expected.
 func (c *unpolledConn) rest() {
 	c.mu.Lock()
 	pause := c.pacer.drained(time.Now())
 	c.mu.Unlock()
 	if pause > 0 {
-		for at := unix.NsecToTimespec(int64(pause)); unix.Nanosleep(&at, &at) == unix.EINTR; {
-		}
+		c.sleep(pause)
+	}
+}
+
+func nanosleep(d time.Duration) {
+	for left := unix.NsecToTimespec(int64(d)); unix.Nanosleep(&left, &left) == unix.EINTR; {
 	}
 }
 
