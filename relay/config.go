@@ -30,7 +30,7 @@ type Config struct {
 	StallAfter time.Duration
 
 	// Drain bounds how long Run goes on publishing the batch in flight after its context has ended. What is not finished by then is published
-	// again by the next Run. Defaults to 10 s.
+	// again by the next Run. A Sink may take longer to end cleanly: kafkasink waits up to 15 s for the answer to a commit. Defaults to 10 s.
 	Drain time.Duration
 }
 

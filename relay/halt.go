@@ -72,7 +72,8 @@ func (o Origin) SlotCommand(verb string) string {
 	return "walpost slot " + verb + " --slot " + o.Slot
 }
 
-// HaltError ends Relay.Run: nothing was published after the cause was found.
+// HaltError ends Relay.Run: nothing that lies behind the cause in the log is published. What was received before a cause that time finds, such as a publication
+// that is gone, still is.
 type HaltError struct {
 	Cause    Cause
 	From, To LSN    // the stretch of log in question; zero: not known, or none

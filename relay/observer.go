@@ -97,37 +97,54 @@ type DeliveryObserver interface {
 
 func (r *run) observe(s State, cause error) {
 	if r.cfg.Observer != nil {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		r.cfg.Observer.StateChanged(s, cause)
 	}
 }
 
 func (r *run) observePublished(events []Event, took time.Duration) {
 	if o, ok := r.cfg.Observer.(PublishObserver); ok && len(events) > 0 {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		o.Published(events, took)
 	}
 }
 
 func (r *run) observeWaiting(events []Event) {
 	if o, ok := r.cfg.Observer.(WaitObserver); ok && len(events) > 0 {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		o.Waiting(events)
 	}
 }
 
 func (r *run) startSpan(ctx context.Context, events []Event) (context.Context, func(error)) {
 	if o, ok := r.cfg.Observer.(SpanObserver); ok && len(events) > 0 {
-		return o.StartSpan(ctx, events)
+		r.telling.Lock()
+		defer r.telling.Unlock()
+		spanning, ended := o.StartSpan(ctx, events)
+		return spanning, func(err error) {
+			r.telling.Lock()
+			defer r.telling.Unlock()
+			ended(err)
+		}
 	}
 	return ctx, func(error) {}
 }
 
 func (r *run) observeConfirmed(end LSN) {
 	if o, ok := r.cfg.Observer.(ConfirmObserver); ok {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		o.Confirmed(end)
 	}
 }
 
 func (r *run) observeSkipped(n int) {
 	if o, ok := r.cfg.Observer.(SkipObserver); ok && n > 0 {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		o.Skipped(n)
 	}
 }
@@ -136,16 +153,26 @@ func (r *run) observeSkipped(n int) {
 func (r *run) observePublisher(p Publisher) {
 	reporter, reports := p.(Reporter)
 	if o, ok := r.cfg.Observer.(TransactionObserver); ok && reports {
-		reporter.Report(o.TransactionEnded)
+		reporter.Report(func(ended Outcome) {
+			r.telling.Lock()
+			defer r.telling.Unlock()
+			o.TransactionEnded(ended)
+		})
 	}
 	undertaker, buries := p.(DeadReporter)
 	if o, ok := r.cfg.Observer.(DeadLetterObserver); ok && buries {
-		undertaker.ReportDead(o.DeadLettered)
+		undertaker.ReportDead(func(ev *Event, why *HaltError) {
+			r.telling.Lock()
+			defer r.telling.Unlock()
+			o.DeadLettered(ev, why)
+		})
 	}
 }
 
 func (r *run) observeDelivery(d Delivery) {
 	if o, ok := r.cfg.Observer.(DeliveryObserver); ok {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		o.Delivering(d)
 	}
 }

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,4 +114,64 @@ func TestAnObserverIsToldOfEventsBeforeAndAfterTheyArePublished(t *testing.T) {
 			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// slowly takes its time to hear that the relay is stalled, and notices what it is told meanwhile.
+type slowly struct {
+	busy, overlapped atomic.Bool
+	begun            chan struct{} // closed when it hears of the stall
+	more             chan struct{} // closed when it is told something else before it is done
+}
+
+func (o *slowly) StateChanged(s relay.State, _ error) {
+	if s != relay.StateStalled {
+		return
+	}
+	o.busy.Store(true)
+	defer o.busy.Store(false)
+	close(o.begun)
+	select {
+	case <-o.more:
+	case <-time.After(100 * time.Millisecond): // long enough for a call that does not wait
+	}
+}
+
+func (o *slowly) TransactionEnded(relay.Outcome) {
+	if o.busy.Load() && o.overlapped.CompareAndSwap(false, true) {
+		close(o.more)
+	}
+}
+
+func (o *slowly) DeadLettered(*relay.Event, *relay.HaltError) {}
+
+func TestAnObserverIsToldOneThingAtATime(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	seen := &slowly{begun: make(chan struct{}), more: make(chan struct{})}
+	s := &script{publish: func(ctx context.Context, _ []relay.Event) error {
+		select {
+		case <-seen.begun:
+			cancel()
+		case <-ctx.Done():
+			t.Error("the observer never heard of the stall")
+		}
+		return nil
+	}}
+	s.next = func(call int) (relay.Batch, error) {
+		if call > 1 {
+			return relay.Batch{}, nil
+		}
+		return relay.Batch{Events: []relay.Event{event(10, 0)}, End: 12}, nil
+	}
+	r, err := relay.New(s, reporterSink{scriptSink{s}}, relay.Config{Observer: seen, StallAfter: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Run(ctx); err != nil {
+		t.Fatalf("Run = %v, want nil", err)
+	}
+	if seen.overlapped.Load() {
+		t.Error("the observer was told of a transaction while it still heard of the stall, want one after the other")
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -71,6 +72,8 @@ type run struct {
 	source Source
 	sink   Sink
 	cfg    Config
+
+	telling sync.Mutex // held while the Observer is told something
 
 	state     State
 	delivery  Delivery

@@ -70,7 +70,7 @@ var (
 	_ relay.TransactionObserver = observer{}
 )
 
-var counts = expvar.NewMap("relay") // served under /debug/vars by net/http
+var counts = expvar.NewMap("relay") // under /debug/vars of a program that serves HTTP
 
 // StateChanged is the one method that every observer has.
 func (o observer) StateChanged(s relay.State, cause error) {

@@ -2,6 +2,7 @@ package kafkasink
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,13 +31,16 @@ func (m met) await(ctx context.Context, client *kgo.Client, rec *kgo.Record) err
 	if m[rec.Topic] {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	defer cancel()
 	for {
-		if leader, _, err := client.PartitionLeader(rec.Topic, rec.Partition); leader >= 0 || err != nil {
+		// An error is one of before: the record was written, so the topic is there.
+		if leader, _, _ := client.PartitionLeader(rec.Topic, rec.Partition); leader >= 0 {
 			m[rec.Topic] = true
 			return nil
 		}
 		if err := pause(ctx, time.Millisecond); err != nil {
-			return err
+			return fmt.Errorf("wait until the client has taken in topic %s: %w", rec.Topic, err)
 		}
 	}
 }

@@ -33,6 +33,7 @@ func (p *publisher) Publish(ctx context.Context, events []relay.Event, _ relay.W
 	}
 	if err, _ = p.records.explain(events, failed); err == nil {
 		p.records.letters.arrived(events)
+		p.records.letGo()
 	}
 	return err
 }

@@ -82,20 +82,18 @@ func (s store) settled(ctx context.Context) (int64, error) {
 	waiting, cancel := context.WithTimeout(ctx, s.sink.ring.settle)
 	defer cancel()
 	for {
-		stable, err := s.offset(waiting, s.admin.ListCommittedOffsets)
-		if err == nil && stable >= end {
+		stable, err := s.offset(ctx, s.admin.ListCommittedOffsets)
+		if err != nil {
+			return 0, err
+		}
+		if stable >= end {
 			return end, nil
 		}
-		if err == nil {
-			err = pause(waiting, lookEvery)
-		}
-		switch {
-		case err == nil:
-		case ctx.Err() == nil && waiting.Err() != nil:
+		if err := pause(waiting, lookEvery); ctx.Err() != nil {
+			return 0, ctx.Err()
+		} else if err != nil {
 			return 0, s.unusable(fmt.Errorf("a transaction of somebody else has been open at offset %d of topic %s for %v and hides the watermark", stable, s.topic, s.sink.ring.settle),
 				fmt.Sprintf("kafka-transactions.sh find-hanging --topic %s, and abort it; then start the relay again", s.topic))
-		default:
-			return 0, err
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -118,6 +119,12 @@ func (r *records) fill(events []relay.Event) {
 	}
 }
 
+// letGo forgets the batch at hand, whose bytes would otherwise stay in memory until as large a one follows.
+func (r *records) letGo() {
+	clear(r.all)
+	clear(r.headers)
+}
+
 func (r *records) appendHeaders(headers []record.Header) {
 	for _, h := range headers {
 		r.headers = append(r.headers, kgo.RecordHeader(h))
@@ -140,7 +147,7 @@ func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Recor
 	for i := range r.all {
 		client.Produce(producing, &r.all[i], first.note)
 		if r.limits.singles.has(r.all[i].Topic) {
-			if err := client.Flush(ctx); err != nil || first.get().err != nil {
+			if err := flush(ctx, client); err != nil || first.get().err != nil {
 				return first.get(), wrap(err, "flush")
 			}
 		}
@@ -149,11 +156,31 @@ func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Recor
 		first.unanswered.Add(1)
 		client.Produce(producing, extra, first.note)
 	}
-	if err := client.Flush(ctx); err != nil {
+	if err := flush(ctx, client); err != nil {
 		return failure{}, fmt.Errorf("flush: %w", err)
 	}
 	first.unanswered.Wait() // a flush does not wait for the answer to a record that the client has refused to buffer
 	return first.get(), nil
+}
+
+// flushAgain is after what time a flush is repeated.
+const flushAgain = time.Second
+
+// flush waits until every record has its answer. It does so again and again: when the producer is shut out just as the client takes in a topic's partitions,
+// kgo 1.22.2 may fail every record but the topic's, which then wait for the next flush. (In kgo: storePartitionsUpdate lets records go and then stores their
+// partitions; failBufferedRecords visits what is stored.)
+func flush(ctx context.Context, client *kgo.Client) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, flushAgain)
+		err := client.Flush(attempt)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
 }
 
 // explain turns a failure into the relay's terms, if it is one of an event.

@@ -121,6 +121,7 @@ func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.W
 	}
 	p.records.letters.arrived(events)
 	p.written.add(p.records.all)
+	p.records.letGo()
 	p.end = w.End
 	return nil
 }
