@@ -95,84 +95,59 @@ type DeliveryObserver interface {
 	Delivering(d Delivery)
 }
 
-func (r *run) observe(s State, cause error) {
-	if r.cfg.Observer != nil {
+// tell calls the Observer, if it is one of that kind. While the relay stalls there are two who would.
+func tell[O any](r *run, call func(O)) {
+	if o, ok := r.cfg.Observer.(O); ok {
 		r.telling.Lock()
 		defer r.telling.Unlock()
-		r.cfg.Observer.StateChanged(s, cause)
+		call(o)
 	}
 }
 
+func (r *run) observe(s State, cause error) {
+	tell(r, func(o Observer) { o.StateChanged(s, cause) })
+}
+
 func (r *run) observePublished(events []Event, took time.Duration) {
-	if o, ok := r.cfg.Observer.(PublishObserver); ok && len(events) > 0 {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		o.Published(events, took)
+	if len(events) > 0 {
+		tell(r, func(o PublishObserver) { o.Published(events, took) })
 	}
 }
 
 func (r *run) observeWaiting(events []Event) {
-	if o, ok := r.cfg.Observer.(WaitObserver); ok && len(events) > 0 {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		o.Waiting(events)
+	if len(events) > 0 {
+		tell(r, func(o WaitObserver) { o.Waiting(events) })
 	}
 }
 
 func (r *run) startSpan(ctx context.Context, events []Event) (context.Context, func(error)) {
-	if o, ok := r.cfg.Observer.(SpanObserver); ok && len(events) > 0 {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		spanning, ended := o.StartSpan(ctx, events)
-		return spanning, func(err error) {
-			r.telling.Lock()
-			defer r.telling.Unlock()
-			ended(err)
-		}
+	ended := func(error) {}
+	if len(events) > 0 {
+		tell(r, func(o SpanObserver) { ctx, ended = o.StartSpan(ctx, events) })
 	}
-	return ctx, func(error) {}
+	return ctx, func(err error) { tell(r, func(SpanObserver) { ended(err) }) }
 }
 
 func (r *run) observeConfirmed(end LSN) {
-	if o, ok := r.cfg.Observer.(ConfirmObserver); ok {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		o.Confirmed(end)
-	}
+	tell(r, func(o ConfirmObserver) { o.Confirmed(end) })
 }
 
 func (r *run) observeSkipped(n int) {
-	if o, ok := r.cfg.Observer.(SkipObserver); ok && n > 0 {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		o.Skipped(n)
+	if n > 0 {
+		tell(r, func(o SkipObserver) { o.Skipped(n) })
 	}
 }
 
 // observePublisher lets the Publisher tell what it alone knows.
 func (r *run) observePublisher(p Publisher) {
-	reporter, reports := p.(Reporter)
-	if o, ok := r.cfg.Observer.(TransactionObserver); ok && reports {
-		reporter.Report(func(ended Outcome) {
-			r.telling.Lock()
-			defer r.telling.Unlock()
-			o.TransactionEnded(ended)
-		})
+	if reporter, ok := p.(Reporter); ok {
+		reporter.Report(func(ended Outcome) { tell(r, func(o TransactionObserver) { o.TransactionEnded(ended) }) })
 	}
-	undertaker, buries := p.(DeadReporter)
-	if o, ok := r.cfg.Observer.(DeadLetterObserver); ok && buries {
-		undertaker.ReportDead(func(ev *Event, why *HaltError) {
-			r.telling.Lock()
-			defer r.telling.Unlock()
-			o.DeadLettered(ev, why)
-		})
+	if undertaker, ok := p.(DeadReporter); ok {
+		undertaker.ReportDead(func(ev *Event, why *HaltError) { tell(r, func(o DeadLetterObserver) { o.DeadLettered(ev, why) }) })
 	}
 }
 
 func (r *run) observeDelivery(d Delivery) {
-	if o, ok := r.cfg.Observer.(DeliveryObserver); ok {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		o.Delivering(d)
-	}
+	tell(r, func(o DeliveryObserver) { o.Delivering(d) })
 }

@@ -32,8 +32,7 @@ func (p *publisher) Publish(ctx context.Context, events []relay.Event, _ relay.W
 		return err
 	}
 	if err, _ = p.records.explain(events, failed); err == nil {
-		p.records.letters.arrived(events)
-		p.records.letGo()
+		p.records.arrived(events)
 	}
 	return err
 }

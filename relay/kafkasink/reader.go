@@ -89,12 +89,14 @@ func (s store) settled(ctx context.Context) (int64, error) {
 		if stable >= end {
 			return end, nil
 		}
-		if err := pause(waiting, lookEvery); ctx.Err() != nil {
-			return 0, ctx.Err()
-		} else if err != nil {
+		if pause(waiting, lookEvery) == nil {
+			continue
+		}
+		if ctx.Err() == nil {
 			return 0, s.unusable(fmt.Errorf("a transaction of somebody else has been open at offset %d of topic %s for %v and hides the watermark", stable, s.topic, s.sink.ring.settle),
 				fmt.Sprintf("kafka-transactions.sh find-hanging --topic %s, and abort it; then start the relay again", s.topic))
 		}
+		return 0, ctx.Err()
 	}
 }
 

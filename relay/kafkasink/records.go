@@ -119,8 +119,10 @@ func (r *records) fill(events []relay.Event) {
 	}
 }
 
-// letGo forgets the batch at hand, whose bytes would otherwise stay in memory until as large a one follows.
-func (r *records) letGo() {
+// arrived tells of the dead letters among the events, whose records are all acknowledged, and forgets the batch at hand: its bytes would otherwise stay in
+// memory until as large a one follows.
+func (r *records) arrived(events []relay.Event) {
+	r.letters.arrived(events)
 	clear(r.all)
 	clear(r.headers)
 }
@@ -148,7 +150,7 @@ func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Recor
 		client.Produce(producing, &r.all[i], first.note)
 		if r.limits.singles.has(r.all[i].Topic) {
 			if err := flush(ctx, client); err != nil || first.get().err != nil {
-				return first.get(), wrap(err, "flush")
+				return first.get(), err
 			}
 		}
 	}
@@ -157,7 +159,7 @@ func (r *records) send(ctx context.Context, client *kgo.Client, extra *kgo.Recor
 		client.Produce(producing, extra, first.note)
 	}
 	if err := flush(ctx, client); err != nil {
-		return failure{}, fmt.Errorf("flush: %w", err)
+		return failure{}, err
 	}
 	first.unanswered.Wait() // a flush does not wait for the answer to a record that the client has refused to buffer
 	return first.get(), nil
@@ -178,7 +180,7 @@ func flush(ctx context.Context, client *kgo.Client) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return fmt.Errorf("flush: %w", ctx.Err())
 		}
 	}
 }
@@ -204,13 +206,6 @@ func (r *records) classify(ev *relay.Event, rec *kgo.Record, err error) error {
 		return r.refused(ev, rec, err)
 	}
 	return classify(ev, rec.Topic, err, r.topics.enabled)
-}
-
-func wrap(err error, what string) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
 
 // firstFailure remembers the first record that failed.

@@ -119,9 +119,8 @@ func (p *transactor) commit(ctx context.Context, events []relay.Event, w relay.W
 	if err != nil {
 		return authentication(explainFenced(p.origin, err))
 	}
-	p.records.letters.arrived(events)
 	p.written.add(p.records.all)
-	p.records.letGo()
+	p.records.arrived(events)
 	p.end = w.End
 	return nil
 }

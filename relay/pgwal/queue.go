@@ -172,7 +172,8 @@ func (q *queue) tryNext() (b batch, ok bool, err error) {
 	return b, true, nil
 }
 
-// letGo ends the use of the batch handed out last; it is called with the mutex held. The batch's slice is used again: a batch that grows event by event makes several times its size of garbage.
+// letGo ends the use of the batch handed out last; it is called with the mutex held. The batch's slice is used again: one that grows event by event makes
+// several times its size of garbage.
 func (q *queue) letGo() {
 	q.add(-q.handed.bytes)
 	if cap(q.handed.events) > cap(q.spare) {

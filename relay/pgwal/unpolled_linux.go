@@ -21,9 +21,9 @@ import (
 // small one, for 200 ms (RFC 9293, 3.8.6.2.1). For a server elsewhere the kernel finds the size, which depends on the way there.
 const bufferOnLoopback = 32 << 10
 
-// dialReplication connects for a stream.
-func dialReplication(ctx context.Context, network, addr string, timeout time.Duration) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout, Control: func(network, addr string, c syscall.RawConn) error {
+// dialReplication connects for a stream. The context bounds the attempt.
+func dialReplication(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Control: func(network, addr string, c syscall.RawConn) error {
 		if !onLoopback(network, addr) {
 			return nil
 		}
@@ -87,13 +87,10 @@ func (c *unpolledConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	rested := false
 	n, err := c.do("read", unix.POLLIN, &c.readBy, func() (int, error) {
 		n, err := unix.Read(c.fd, p)
-		if errors.Is(err, unix.EAGAIN) && !rested {
-			rested = true
+		if errors.Is(err, unix.EAGAIN) {
 			c.rest()
-			n, err = unix.Read(c.fd, p)
 		}
 		return n, err
 	})

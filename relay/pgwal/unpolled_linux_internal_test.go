@@ -22,7 +22,7 @@ func pipe(t *testing.T, network string) (unpolledEnd, other net.Conn) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	if unpolledEnd, err = dialReplication(t.Context(), network, listener.Addr().String(), time.Minute); err != nil {
+	if unpolledEnd, err = dialReplication(t.Context(), network, listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	if other, err = listener.Accept(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 
@@ -46,9 +45,7 @@ func (c Config) connectReplication(ctx context.Context) (*pgconn.PgConn, error) 
 		return nil, err
 	}
 	cfg.RuntimeParams["replication"] = "database"
-	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return dialReplication(ctx, network, addr, cfg.ConnectTimeout)
-	}
+	cfg.DialFunc = dialReplication
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
 	}
