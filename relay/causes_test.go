@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,7 +23,6 @@ type harm struct {
 	alone   bool   // on a server of its own
 	says    string // in the message
 	reaches bool   // it is about a stretch of log, and not about a place in it
-	nowhere bool   // nor is it known where
 	empties bool   // the topic
 }
 
@@ -37,7 +35,7 @@ type injured struct {
 // harms are by cause.
 var harms = map[relay.Cause]harm{
 	relay.SlotMissing: {
-		idle: true, nowhere: true, says: "walpost slot create --skip-existing",
+		idle: true, says: "walpost slot create --skip-existing",
 		do: func(t *testing.T, w *injured) {
 			w.dropSlot(t)
 			w.exec(t, insert("behind"))
@@ -122,7 +120,7 @@ var harms = map[relay.Cause]harm{
 		},
 	},
 	relay.WatermarkUnusable: {
-		says: "walpost slot adopt", nowhere: true,
+		says: "walpost slot adopt",
 		do: func(t *testing.T, w *injured) {
 			w.deleteTopic(t, "outbox.relay.watermarks")
 			w.exec(t, insert("behind"))
@@ -155,39 +153,17 @@ func TestEachCauseEndsTheRelayWithNothingPublishedBehindIt(t *testing.T) {
 				t.Fatal("nobody knows how to bring it about: a cause needs a line in harms")
 			}
 			w := newInjured(t, h.alone)
-			starts := func() *running {
-				return w.startFrom(t, w.pgSource(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond }))
-			}
-			r := starts()
-			r.await(t, relay.StateStreaming)
-			if h.before != nil {
-				h.before(t, w)
-			}
-			w.insertRange(t, 1, 3)
-			w.committedOnce(t, 3)
-			w.insertRange(t, 4, 5) // in another transaction: the watermark knows the ends of topics before its own
-			w.committedOnce(t, 5)
+			err := w.injure(t, h)
 			want := []string{"1", "2", "3", "4", "5"}
 			if h.empties {
 				want = []string{}
 			}
-			if h.idle {
-				if err := r.stop(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			h.do(t, w)
-			if h.idle {
-				r = starts()
-			}
-			r.await(t, relay.StateHalted)
-			err := r.stop()
 			var halt *relay.HaltError
 			if !errors.As(err, &halt) || halt.Cause != cause || halt.Hint == "" || !strings.Contains(err.Error(), h.says) {
 				t.Fatalf("Run = %v, want a halt of cause %v that says %q", err, cause, h.says)
 			}
-			if h.nowhere != (halt.From == 0 && halt.To == 0) || h.reaches && halt.To <= halt.From {
-				t.Errorf("stretch = %s to %s, want one: %v, of more than a place: %v", halt.From, halt.To, !h.nowhere, h.reaches)
+			if halt.From == 0 && halt.To == 0 || h.reaches && halt.To <= halt.From {
+				t.Errorf("stretch = %s to %s, want one, of more than a place: %v", halt.From, halt.To, h.reaches)
 			}
 			got := w.published(t)
 			slices.Sort(got)
@@ -208,10 +184,7 @@ func newInjured(t *testing.T, alone bool) *injured {
 	} else {
 		w.whole = newWhole(t, pgtest.Migrated(t))
 	}
-	limit := "10000"
-	if _, err := w.admin(t).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, "things"); err != nil {
-		t.Fatal(err)
-	}
+	w.limit(t, "10000")
 	return w
 }
 

@@ -76,7 +76,7 @@ func (o Origin) SlotCommand(verb string) string {
 // that is gone, still is.
 type HaltError struct {
 	Cause    Cause
-	From, To LSN    // the stretch of log in question; zero: not known, or none
+	From, To LSN    // the stretch of log in question; zero: not known, or no end
 	Err      error  // what was found
 	Hint     string // what to run next
 }
@@ -90,6 +90,8 @@ func (e *HaltError) Error() string {
 		fmt.Fprintf(&b, " (LSN %s to %s)", e.From, e.To)
 	case e.From != 0:
 		fmt.Fprintf(&b, " (LSN %s)", e.From)
+	case e.To != 0:
+		fmt.Fprintf(&b, " (LSN up to %s)", e.To)
 	}
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "; next: %s", e.Hint)

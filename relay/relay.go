@@ -54,6 +54,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		err := run.session(ctx)
 		var halt *HaltError
 		if errors.As(err, &halt) {
+			run.locate(halt)
 			run.enter(StateHalted, err)
 			return err
 		}

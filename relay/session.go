@@ -18,7 +18,7 @@ func (r *run) session(ctx context.Context) error {
 	}
 	stream, err := r.source.Open(ctx)
 	if err != nil {
-		return fmt.Errorf("open source: %w", r.located(err))
+		return fmt.Errorf("open source: %w", err)
 	}
 	defer r.closing("source", stream.Close)
 	origin := stream.Origin()
@@ -51,7 +51,7 @@ func (r *run) session(ctx context.Context) error {
 func (r *run) prepare(ctx context.Context) error {
 	if source, ok := r.source.(Preparer); ok {
 		if err := source.Prepare(ctx); err != nil {
-			return fmt.Errorf("prepare source: %w", r.located(err))
+			return fmt.Errorf("prepare source: %w", err)
 		}
 	}
 	if sink, ok := r.sink.(Preparer); ok {
@@ -62,13 +62,11 @@ func (r *run) prepare(ctx context.Context) error {
 	return nil
 }
 
-// located gives a halt of the Source the place that this run had got to, where it has none: a slot that is gone cannot say it.
-func (r *run) located(err error) error {
-	var halt *HaltError
-	if errors.As(err, &halt) && halt.From == 0 && r.holds {
+// locate gives a halt the place that this run had got to, where it has none: what is gone cannot say it.
+func (r *run) locate(halt *HaltError) {
+	if halt.From == 0 && r.holds {
 		halt.From = r.confirmed
 	}
-	return err
 }
 
 func (r *run) closing(what string, closeFn func() error) {

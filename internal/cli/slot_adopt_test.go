@@ -128,8 +128,13 @@ func TestASlotIsAdoptedWhereItStands(t *testing.T) {
 	srv.Stop(t)
 	srv.Promote(t)
 	run("slot_adopt_promoted", 0, "slot", "adopt", "--dry-run")
+	run("slot_status_promoted", 0, "slot", "status")
 
 	runGolden(t, "slot_adopt_kafka_unreachable", values, "slot", "adopt", "--yes", "--slot", "orders", "--database-url", "$URL", "--kafka-brokers", "$CLOSED")
+
+	// Somebody drops it.
+	ok(t, "slot", "drop", "--yes", "--slot", "orders", "--database-url", url)
+	run("slot_status_gone", 4, "slot", "status")
 }
 
 // awaiting waits until the topic has n records.

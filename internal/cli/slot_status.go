@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,13 +18,16 @@ func newSlotStatusCommand(p *program) *cobra.Command {
 		Short: "Say where the slot stands, and what to do",
 		Long: `Say where the slot stands, who reads from it, how much log the server keeps for it, whether it is in danger, what Kafka keeps of it for a relay that
 delivers exactly once, and what to do. Kafka need not be reachable for the rest.
-Exit code 0: the slot can be read from, 3: it is lost, 4: there is none.`,
+Exit code 0: the slot can be read from, 3: it cannot, being lost or of another database or plugin, 4: there is none.`,
 		Example: "  walpost slot status --output json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := readSlotState(cmd.Context(), p.cfg)
+			if s.known && errors.Is(err, pgwal.ErrNoSlot) {
+				return s.missing()
+			}
 			if err != nil {
-				return err
+				return slotError(p.cfg, err)
 			}
 			for _, line := range s.says() {
 				p.say("%s", line)
@@ -31,8 +35,9 @@ Exit code 0: the slot can be read from, 3: it is lost, 4: there is none.`,
 			if err := p.printSlotState(s); err != nil {
 				return err
 			}
-			if s.lost() {
-				return unhealthy("slot %s is lost: %s", s.slot.Name, s.next())
+			var halt *relay.HaltError
+			if errors.As(s.slot.Check(), &halt) {
+				return unhealthy("%w: %s", halt.Err, halt.Hint)
 			}
 			return nil
 		},
@@ -50,22 +55,36 @@ type slotState struct {
 }
 
 func readSlotState(ctx context.Context, cfg config.Config) (s slotState, err error) {
-	if s.slot, err = readSlot(ctx, cfg); err != nil {
+	if s.slot, err = pgwal.ReadSlot(ctx, walConfig(cfg)); err != nil && !errors.Is(err, pgwal.ErrNoSlot) {
 		return s, err
 	}
 	// The slot was read before: a relay moves the watermark first. To say who the server is needs the right to replicate, which looking at the slot does not.
-	if s.origin, _, s.unseen = pgwal.ReadOrigin(ctx, walConfig(cfg)); s.unseen == nil {
+	if s.origin, _, s.unseen = pgwal.ReadOrigin(ctx, walConfig(cfg)); s.unseen == nil || err != nil && errors.Is(s.unseen, pgwal.ErrNoSlot) {
 		s.kept, s.unseen = keptWatermark(ctx, cfg, s.origin)
 	}
-	return s, nil
+	return s, err
 }
 
-func (s slotState) lost() bool { return s.slot.WALStatus == "lost" || s.slot.InvalidationReason != "" }
+// missing is about a slot that is gone, while Kafka knows what was published through it.
+func (s slotState) missing() error {
+	o := s.origin
+	return notFound("there is no slot %s, but there was one: its watermark in Kafka says that %s; run `%s`, `%s`, then append the rows behind that again that are not on the topic",
+		o.Slot, publishedSays(s.watermark), o.SlotCommand("create --skip-existing"), o.SlotCommand("adopt"))
+}
+
+// publishedSays is what a watermark says.
+func publishedSays(w relay.Watermark) string {
+	text := fmt.Sprintf("everything up to %s is published", w.End)
+	if w.EventID != "" {
+		text += fmt.Sprintf(", the latest event being %s at %s", w.EventID, w.Position)
+	}
+	return text
+}
 
 // says explains the state in plain words.
 func (s slotState) says() []string {
 	lines := []string{s.slot.Explain(), s.watermarkSays()}
-	if s.lost() { // the command ends with what to do
+	if s.slot.Check() != nil { // the command ends with what to do
 		return lines
 	}
 	return append(lines, "Next: "+s.next()+".")
@@ -76,8 +95,8 @@ func (s slotState) halts() bool {
 	if s.unseen != nil || s.slot.Check() != nil {
 		return false
 	}
-	w := s.watermark
-	return s.garbled != nil || !s.known && !s.origin.Fresh || s.known && (w.Timeline != s.origin.Timeline || w.End < s.slot.Confirmed)
+	w, err := s.origin.CarryOver(s.watermark)
+	return s.garbled != nil || !s.known && !s.origin.Fresh || s.known && (err != nil || w.End < s.slot.Confirmed)
 }
 
 // watermarkSays explains what Kafka keeps.
@@ -95,15 +114,16 @@ func (s slotState) watermarkSays() string {
 	if !s.known {
 		return "Kafka has no watermark for it: it was read at least once or by Debezium, and a relay that delivers exactly once halts."
 	}
-	text := fmt.Sprintf("Its watermark in Kafka says that everything up to %s is published", w.End)
-	if w.EventID != "" {
-		text += fmt.Sprintf(", the latest event being %s at %s", w.EventID, w.Position)
-	}
+	text := "Its watermark in Kafka says that " + publishedSays(w)
+	now, err := s.origin.CarryOver(w)
+	var halt *relay.HaltError
 	switch {
-	case w.Timeline != s.origin.Timeline:
-		text += fmt.Sprintf("; but that is of timeline %d, and the database is on timeline %d: a relay that delivers exactly once halts", w.Timeline, s.origin.Timeline)
-	case w.End < stands:
-		text += fmt.Sprintf("; but the slot stands %d bytes beyond that: another relay has read it, or somebody moved it, and a relay that delivers exactly once halts", stands-w.End)
+	case errors.As(err, &halt):
+		text += fmt.Sprintf("; but %v: a relay that delivers exactly once halts", halt.Err)
+	case w.Timeline != s.origin.Timeline && now.End >= stands:
+		text += fmt.Sprintf("; that is of timeline %d, and timeline %d of the database has all of it: a relay that delivers exactly once goes on by itself", w.Timeline, s.origin.Timeline)
+	case now.End < stands:
+		text += fmt.Sprintf("; but the slot stands %d bytes beyond that: another relay has read it, or somebody moved it, and a relay that delivers exactly once halts", stands-now.End)
 	case w.End > stands:
 		text += fmt.Sprintf(", %d bytes beyond the slot: what lies between is not published again", w.End-stands)
 	}

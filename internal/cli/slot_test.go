@@ -25,7 +25,7 @@ func TestTheSlotIsCreatedLookedAtAndDropped(t *testing.T) {
 		t.Helper()
 		runGolden(t, name, values, append(args, "--slot", "orders", "--database-url", "$URL")...)
 	}
-	run("slot_status_missing", "slot", "status")
+	run("slot_status_missing", "slot", "status", "--kafka-brokers", "$BROKERS")
 	run("slot_drop_missing", "slot", "drop", "--yes")
 	run("slot_create", "slot", "create")
 	run("slot_create_again", "slot", "create")
@@ -34,6 +34,14 @@ func TestTheSlotIsCreatedLookedAtAndDropped(t *testing.T) {
 	run("slot_status_without_kafka", "slot", "status", "--kafka-brokers", "$BROKERS")
 	run("slot_drop_unconfirmed", "slot", "drop")
 	run("slot_drop", "slot", "drop", "--yes")
+
+	if _, err := pgtest.Pool(t, url).Exec(t.Context(), "select pg_create_logical_replication_slot('orders', 'test_decoding')"); err != nil {
+		t.Fatal(err)
+	}
+	if got := runGolden(t, "slot_status_other_plugin", values, "slot", "status", "--slot", "orders", "--database-url", "$URL", "--kafka-brokers", "$BROKERS"); got.code != 3 {
+		t.Errorf("slot status of a slot that no relay can read: exit code = %d, want 3", got.code)
+	}
+	ok(t, "slot", "drop", "--yes", "--slot", "orders", "--database-url", url)
 
 	insertEvent(t, url)
 	run("slot_create_would_skip", "slot", "create")

@@ -48,7 +48,10 @@ func uncreated(ev *relay.Event, topic string, err error) error {
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		hint = fmt.Sprintf("grant the relay's Kafka user Create on topic %s, or as a user who has it: %s", topic, createCommand(topic))
-	case errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidReplicationFactor), errors.Is(err, kerr.InvalidPartitions):
+	case errors.Is(err, kerr.InvalidReplicationFactor): // which passes, if brokers are away
+		return fmt.Errorf("topic %s does not exist, and there are too few brokers to create it: start those that are away, or %s with the --replication-factor that they can keep: %w",
+			topic, createCommand(topic), err)
+	case errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidPartitions):
 		hint = createCommand(topic) + ", with the --partitions and --replication-factor that the brokers accept"
 	default:
 		return classify(ev, topic, fmt.Errorf("create topic: %w", err), true)

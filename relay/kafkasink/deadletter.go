@@ -66,7 +66,7 @@ func (r *records) forLetters(err error) *relay.HaltError {
 		return nil
 	}
 	switch {
-	case why.Cause == relay.EventTooLarge,
+	case why.Cause == relay.EventTooLarge && !errors.Is(why.Err, errGuessed),
 		why.Cause == relay.Unpublishable && !errors.Is(why.Err, kerr.InvalidTimestamp),
 		why.Cause == relay.TopicMissing && unknownTopic(why.Err) && !r.topics.enabled:
 		return why

@@ -90,8 +90,15 @@ func TestWhatIsNotTheEventsFaultHaltsAllTheSame(t *testing.T) {
 		cause   relay.Cause
 		says    string
 	}{
-		"a topic that may not be written":  {arrange: refuse(kerr.TopicAuthorizationFailed), event: one(1), cause: relay.TopicMissing, says: "Write"},
-		"a clock that is wrong":            {arrange: refuse(kerr.InvalidTimestamp), event: one(1), cause: relay.Unpublishable, says: "refuses the record"},
+		"a topic that may not be written": {arrange: refuse(kerr.TopicAuthorizationFailed), event: one(1), cause: relay.TopicMissing, says: "Write"},
+		"a clock that is wrong":           {arrange: refuse(kerr.InvalidTimestamp), event: one(1), cause: relay.Unpublishable, says: "refuses the record"},
+		"a limit that may not be read": {
+			arrange: func(t *testing.T, c *kafkatest.Cluster) {
+				limit(t, c, 3_000_000)
+				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "things", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			},
+			event: sized(1, 1_200_000)[0], cause: relay.EventTooLarge, says: "grant the relay's Kafka user DescribeConfigs on topic things",
+		},
 		"no topic for dead letters":        {change: func(c *kafkasink.Config) { c.DeadLetterTopic = "gone" }, event: dead(1), cause: relay.TopicMissing, says: "topic gone does not exist"},
 		"a dead letter without its place":  {change: func(c *kafkasink.Config) { c.DeadLetterTopic = "" }, event: dead(1), cause: relay.Unpublishable, says: "DeadLetterTopic"},
 		"a dead letter too large as it is": {event: wide(1), cause: relay.EventTooLarge, says: "its dead letter"},

@@ -176,11 +176,12 @@ func TestRule3WhatIsCommittedDuringATakeoverIsInTheWatermark(t *testing.T) {
 func TestRule4TheRingIsUsedInTurnFromItsFirstMember(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		rest time.Duration
-		used int
+		rest, keep time.Duration
+		used       int
 	}{
-		"when none has rested":        {time.Hour, 16},
-		"or its first, when that has": {0, 1},
+		"when none has rested":            {time.Hour, 2 * time.Hour, 16},
+		"or its first, when that has":     {0, time.Hour, 1},
+		"but each before it is forgotten": {0, 0, 16},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,6 +189,7 @@ func TestRule4TheRingIsUsedInTurnFromItsFirstMember(t *testing.T) {
 			mustOpen(t, exactlyOnce(t, c.Brokers), fresh)
 			sink := exactlyOnce(t, c.Brokers)
 			sink.SetRest(tc.rest)
+			sink.SetKeep(tc.keep)
 			p := mustOpen(t, sink, used)
 			log := observe(c)
 			want := []string{}

@@ -14,6 +14,9 @@ func (s *Sink) SetRing(size int, settle time.Duration) {
 // SetRest changes how long a transactional id rests after a transaction.
 func (s *Sink) SetRest(rest time.Duration) { s.ring.rest = rest }
 
+// SetKeep changes how long a transactional id may go unused.
+func (s *Sink) SetKeep(keep time.Duration) { s.ring.keep = keep }
+
 // Recode decodes a watermark and encodes it again.
 func Recode(value []byte) ([]byte, error) {
 	k, err := decodeWatermark(value)

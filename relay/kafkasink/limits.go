@@ -37,8 +37,9 @@ type limits struct {
 	singles *singles
 	log     *slog.Logger
 
-	mu     sync.RWMutex // guards topics; the clients ask from goroutines of their own
-	topics map[string]int32
+	mu      sync.RWMutex // guards what follows; the clients ask from goroutines of their own
+	topics  map[string]int32
+	guesses map[string]bool // topics whose settings could not be read
 }
 
 // bounds are what ClientOptions say of the size of a batch.
@@ -88,7 +89,7 @@ func (s *singles) remove(topic string) {
 }
 
 func (s *Sink) newLimits() *limits {
-	return &limits{bounds: s.bounds, singles: &s.singles, log: s.cfg.Logger, topics: make(map[string]int32)}
+	return &limits{bounds: s.bounds, singles: &s.singles, log: s.cfg.Logger, topics: make(map[string]int32), guesses: make(map[string]bool)}
 }
 
 // option makes a client keep the limits.
@@ -137,7 +138,7 @@ func (l *limits) learn(ctx context.Context, client *kgo.Client, topics []string)
 		switch err := kerr.ErrorForCode(of.ErrorCode); {
 		case errors.Is(err, kerr.UnknownTopicOrPartition): // it may be there the next time
 		case err != nil:
-			l.topics[of.ResourceName] = unknownLimit
+			l.topics[of.ResourceName], l.guesses[of.ResourceName] = unknownLimit, true
 			l.log.Warn("kafka sink may not read the settings of a topic and does not know what size it takes; grant the relay's Kafka user DescribeConfigs on it",
 				"topic", of.ResourceName, "bytes", unknownLimit, "error", err)
 		default:
@@ -180,11 +181,23 @@ func (l *limits) singly(events []relay.Event) bool {
 	return slices.ContainsFunc(events, func(ev relay.Event) bool { return l.singles.has(ev.Record.Topic) })
 }
 
+// errGuessed says that a limit is none of the topic's.
+var errGuessed = errors.New("the topic may take it, but its settings could not be read, and the client's own limit holds")
+
+// guessed reports whether the limit of a topic is a guess.
+func (l *limits) guessed(topic string) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.guesses[topic] && l.chosen(topic) >= unknownLimit
+}
+
 // tooLarge is the halt for an event that is too large by itself, or whose dead letter is.
 func (r *records) tooLarge(ev *relay.Event, rec *kgo.Record, err error) error {
 	topic := rec.Topic
 	hint := fmt.Sprintf("raise max.message.bytes of topic %s above it, then start the relay again", topic)
-	if chosen := r.limits.chosen(topic); chosen != unknownLimit && chosen <= r.limits.of(topic) {
+	if chosen := r.limits.chosen(topic); errors.Is(err, errGuessed) {
+		hint = fmt.Sprintf("grant the relay's Kafka user DescribeConfigs on topic %s, then start the relay again", topic)
+	} else if chosen != unknownLimit && chosen <= r.limits.of(topic) {
 		hint = fmt.Sprintf("raise ProducerBatchMaxBytes of the relay's ClientOptions above it, and max.message.bytes of topic %s; then start the relay again", topic)
 	}
 	return &relay.HaltError{

@@ -346,6 +346,25 @@ func TestHintsAreCommandsThatWork(t *testing.T) {
 	}
 }
 
+func TestATopicThatCannotBeCreatedWhileBrokersAreAwayIsCreatedLater(t *testing.T) {
+	t.Parallel()
+	inEach(t, func(t *testing.T, delivery relay.Delivery) {
+		c := cluster(t)
+		c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "later", Err: kerr.InvalidReplicationFactor, Count: 1})
+		sink := newSink(t, kafkasink.Config{Brokers: c.Brokers, Delivery: delivery, CreateTopics: true})
+		later := event(7, "k", "")
+		later.Record.Topic = "later"
+		err := session(t, sink, fresh, []relay.Event{later})
+		var halt *relay.HaltError
+		if err == nil || errors.As(err, &halt) || !strings.Contains(err.Error(), "walpost topics create --topics later") {
+			t.Errorf("Publish = %v, want an error that passes and names the command", err)
+		}
+		if err := session(t, sink, used, []relay.Event{later}); err != nil {
+			t.Errorf("Publish when they are back = %v, want no error", err)
+		}
+	})
+}
+
 func TestATopicThatWasDeletedUnderARelayThatCreatesItIsNotCalledTheRelaysMistake(t *testing.T) {
 	t.Parallel()
 	inEach(t, func(t *testing.T, delivery relay.Delivery) {

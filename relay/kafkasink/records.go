@@ -60,7 +60,11 @@ func (r *records) refuse(ctx context.Context, client *kgo.Client, events []relay
 		case closed != nil:
 			err = r.misrouted(ev, closed)
 		case size > most:
-			err = r.tooLarge(ev, rec, fmt.Errorf("%w: a batch of it alone has %d bytes, the producer's limit is %d", kerr.MessageTooLarge, size, most))
+			err = fmt.Errorf("%w: a batch of it alone has %d bytes, the producer's limit is %d", kerr.MessageTooLarge, size, most)
+			if r.limits.guessed(rec.Topic) {
+				err = fmt.Errorf("%w; %w", err, errGuessed)
+			}
+			err = r.tooLarge(ev, rec, err)
 		case doomed:
 			err = r.denied(ev, rec)
 		}

@@ -55,7 +55,7 @@ func (p *transactor) begin(ctx context.Context, elsewhere []string) (relay.Water
 	o := p.origin
 	if !o.Fresh {
 		halt := &relay.HaltError{
-			Cause: relay.WatermarkUnusable, To: o.Confirmed,
+			Cause: relay.WatermarkUnusable, From: o.Confirmed,
 			Err: fmt.Errorf("topic %s has no watermark for slot %s of system %s, through which events were read before: it was deleted, or another relay or delivery was in use",
 				p.sink.cfg.WatermarkTopic, o.Slot, o.SystemID),
 			Hint: o.SlotCommand("status") + "; " + o.SlotCommand("adopt") + " begins one where the slot stands, and events that were published and not confirmed come again",

@@ -137,7 +137,7 @@ func TestWhatSpoilsTheWatermarkHalts(t *testing.T) {
 		"the transactional ids are refused": {
 			arrange: func(t *testing.T, c *kafkatest.Cluster) {
 				c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.TransactionalIDAuthorizationFailed, Count: -1})
-			}, origin: fresh, cause: relay.TopicMissing, says: "prefix relay/77/walpost/; or start",
+			}, origin: fresh, cause: relay.WatermarkUnusable, says: "prefix relay/77/walpost/; or start",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

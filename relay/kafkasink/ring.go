@@ -21,34 +21,40 @@ type ring struct {
 	size int
 	gap  time.Duration // least time between the beginnings of two transactions: more often costs more than it brings
 	rest time.Duration // how long a member is left alone after its transaction while another can be had: its markers take their time
+	keep time.Duration // how long a member may go unused: the brokers forget it after transactional.id.expiration.ms, seven days by default
 
 	settle time.Duration // how long a foreign transaction may hide the watermark: as long as the client's default timeout of Java
 }
 
-var defaultRing = ring{size: 16, gap: 2 * time.Millisecond, rest: 50 * time.Millisecond, settle: time.Minute}
+var defaultRing = ring{size: 16, gap: 2 * time.Millisecond, rest: 50 * time.Millisecond, keep: 24 * time.Hour, settle: time.Minute}
 
 // member is a transactional id that was taken over.
 type member struct {
 	client *kgo.Client
 	met    met
-	ended  time.Time // when its latest transaction did; zero: it had none
+	ended  time.Time // when its latest transaction did, or it was taken over
 }
 
 // next is the member for a transaction that begins now: the first that has rested, or else the one that has rested longest. In a hurry that is the whole
 // ring in turn. Members that are not needed are left alone: each has a connection and buffers of its own, to be warmed up again whenever it was away
-// for long. A publisher's first transaction is on the first member: whoever took over later has that one too, and the transaction fails.
+// for long. Only so that the brokers do not forget it, each has its turn after a while. A publisher's first transaction is on the first member: whoever
+// took over later has that one too, and the transaction fails.
 func (r ring) next(members []member, now time.Time) *member {
+	var first *member
 	longest := &members[0]
 	for i := range members {
 		m := &members[i]
-		if now.Sub(m.ended) >= r.rest {
-			return m
+		if first == nil && now.Sub(m.ended) >= r.rest {
+			first = m
 		}
 		if m.ended.Before(longest.ended) {
 			longest = m
 		}
 	}
-	return longest
+	if first == nil || now.Sub(longest.ended) >= r.keep {
+		return longest
+	}
+	return first
 }
 
 const (
@@ -89,7 +95,7 @@ func (s *Sink) fence(ctx context.Context, o relay.Origin, l *limits) (members []
 		if err != nil {
 			return members, fmt.Errorf("kafka client: %w", err)
 		}
-		members = append(members, member{client: client, met: met{}})
+		members = append(members, member{client: client, met: met{}, ended: time.Now()})
 		if _, _, err := client.ProducerID(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = errors.Join(err, cause)
@@ -103,7 +109,7 @@ func (s *Sink) fence(ctx context.Context, o relay.Origin, l *limits) (members []
 func explainFence(o relay.Origin, id string, err error) error {
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		return &relay.HaltError{
-			Cause: relay.TopicMissing, Err: fmt.Errorf("transactional id %s may not be used: %w", id, err),
+			Cause: relay.WatermarkUnusable, From: o.Confirmed, Err: fmt.Errorf("transactional id %s may not be used: %w", id, err),
 			Hint: fmt.Sprintf("grant the relay's Kafka user Write and Describe on transactional ids with the prefix %s%s", idPrefix(o), orAtLeastOnce),
 		}
 	}

@@ -36,7 +36,7 @@ func (s store) adopt() string {
 }
 
 func (s store) unusable(err error, hint string) error {
-	return &relay.HaltError{Cause: relay.WatermarkUnusable, Err: err, Hint: hint}
+	return &relay.HaltError{Cause: relay.WatermarkUnusable, From: s.origin.Confirmed, Err: err, Hint: hint}
 }
 
 // orAtLeastOnce ends a hint about what exactly once needs beside the right to write events, which is all that who did not choose it may have.

@@ -144,7 +144,8 @@ func (a *assembler) describe(src []byte) error {
 	}
 	if t.encoder, err = a.cfg.Mapping.Resolve(m.columns); err != nil {
 		return a.halt(relay.ColumnMissing, fmt.Errorf("table %s.%s: %w", m.schema, m.name, err),
-			"give the table the columns that the relay needs, or the relay another mapping, and start it again")
+			"give the table its column back; what was written without it stays so in the log: "+a.cfg.skip("pg_current_wal_lsn()")+
+				", then append the rows behind this position again that are not on the topic, and start the relay again")
 	}
 	t.changed = true
 	settled := a.layouts[m.oid]
@@ -224,11 +225,10 @@ func (a *assembler) flush() error {
 	return nil
 }
 
-// skipHint is how to get past a row that can never be published. A position inside its commit record is enough for the server to leave its
-// transaction out.
+// skipHint is how to get past a row that can never be published.
 func (a *assembler) skipHint() string {
-	return fmt.Sprintf("this row blocks all behind it: append what it was meant to be as a new event, with whatever else its transaction appended, "+
-		"then leave that transaction out with select pg_replication_slot_advance('%s', '%s') and start the relay again", a.cfg.Slot, a.commitLSN+1)
+	return "this row blocks all behind it: append what it was meant to be as a new event, with whatever else its transaction appended, then leave that transaction out: " +
+		a.cfg.skip(fmt.Sprintf("'%s'", a.commitLSN+1)) + ", and start the relay again"
 }
 
 func (a *assembler) halt(cause relay.Cause, err error, hint string) *relay.HaltError {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -85,31 +86,33 @@ func (c Config) lookPublished(ctx context.Context, conn *pgx.Conn, known uint32)
 	if err != nil {
 		return target{}, err
 	}
-	var inserts, everything, holds bool
+	var inserts, everything, holds, member, leaves bool // leaves: the rows would come under the names of the partitions
 	var filter string
 	err = conn.QueryRow(ctx, `
-		select p.pubinsert, p.puballtables, t.pubname is not null, coalesce(to_jsonb(t)->>'rowfilter', '')
+		select p.pubinsert, p.puballtables, t.pubname is not null, coalesce(to_jsonb(t)->>'rowfilter', ''),
+			p.puballtables or exists (select from pg_publication_rel where prpubid = p.oid and prrelid = $4) or
+				exists (select from pg_publication_namespace n join pg_class c on c.relnamespace = n.pnnspid where n.pnpubid = p.oid and c.oid = $4),
+			not p.pubviaroot and exists (select from pg_partitioned_table where partrelid = $4)
 		from pg_publication p left join pg_publication_tables t on t.pubname = p.pubname and t.schemaname = $2 and t.tablename = $3
-		where p.pubname = $1`, c.Publication, t.schema, t.name).Scan(&inserts, &everything, &holds, &filter)
+		where p.pubname = $1`, c.Publication, t.schema, t.name, t.oid).Scan(&inserts, &everything, &holds, &filter, &member, &leaves)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return target{}, &relay.HaltError{
-			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not exist", c.Publication), Hint: c.createPublication(),
+			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not exist", c.Publication),
+			Hint: c.createPublication() + ", and start the relay again; it cannot get past rows that were written meanwhile, and says then how to leave them out",
 		}
 	case err != nil:
 		return target{}, fmt.Errorf("look at publication %q: %w", c.Publication, err)
 	case !inserts:
 		return target{}, &relay.HaltError{
 			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not publish inserts", c.Publication),
-			Hint: fmt.Sprintf("alter publication %s set (publish = 'insert')", quoteIdentifier(c.Publication)),
+			Hint: fmt.Sprintf("alter publication %s set (publish = 'insert')%s", quoteIdentifier(c.Publication), neverSent),
 		}
 	case !holds:
-		return target{}, c.unpublished(fmt.Errorf("publication %q does not publish table %s.%s under its own name", c.Publication, t.schema, t.name),
-			fmt.Sprintf("alter publication %s add table %s, and for a partitioned table set (publish_via_partition_root = true)",
-				quoteIdentifier(c.Publication), t.sql()))
+		return target{}, c.unpublished(fmt.Errorf("publication %q does not publish table %s.%s under its own name", c.Publication, t.schema, t.name), c.publish(t, member, leaves)+neverSent)
 	case filter != "":
 		return target{}, c.unpublished(fmt.Errorf("publication %q keeps back rows of table %s.%s by its row filter %s", c.Publication, t.schema, t.name, filter),
-			c.publishWhole(t)+"; rows that it kept back are never sent: compare the table with the topic")
+			c.publishWhole(t)+neverSent)
 	case known != 0 && t.oid != known && !everything:
 		return target{}, c.unpublished(fmt.Errorf("table %s.%s was dropped and created again: rows may have been written while it was not published", t.schema, t.name),
 			"compare the table with the topic, then start the relay again")
@@ -140,11 +143,27 @@ func (c Config) checkColumns(ctx context.Context, conn *pgx.Conn, t target) erro
 	return c.unpublished(fmt.Errorf("publication %q keeps back column %q of table %s.%s", c.Publication, missing.Column, t.schema, t.name), c.publishWhole(t))
 }
 
+// publish makes the publication hold the table under its own name.
+func (c Config) publish(t target, member, leaves bool) string {
+	p := quoteIdentifier(c.Publication)
+	var statements []string
+	if !member {
+		statements = append(statements, fmt.Sprintf("alter publication %s add table %s", p, t.sql()))
+	}
+	if leaves {
+		statements = append(statements, fmt.Sprintf("alter publication %s set (publish_via_partition_root = true)", p))
+	}
+	return strings.Join(statements, "; ")
+}
+
 // publishWhole publishes all rows and columns of the table. It is one transaction, since rows written between two would be skipped.
 func (c Config) publishWhole(t target) string {
 	p := quoteIdentifier(c.Publication)
 	return fmt.Sprintf("begin; alter publication %s drop table %s; alter publication %s add table %s; commit", p, t.sql(), p, t.sql())
 }
+
+// neverSent ends a hint about a publication that kept rows back.
+const neverSent = "; rows that were written meanwhile are never sent: append those again that are not on the topic"
 
 func (c Config) unpublished(err error, hint string) error {
 	return &relay.HaltError{Cause: relay.TableUnpublished, Err: err, Hint: hint}
@@ -161,7 +180,7 @@ func (c Config) findTable(ctx context.Context, conn *pgx.Conn, known uint32) (t 
 		where c.oid = $1 or c.oid = to_regclass($2)
 		order by c.oid <> $1 limit 1`, known, c.Table).Scan(&t.oid, &t.schema, &t.name)
 	if errors.Is(err, pgx.ErrNoRows) || code(err) == "42601" || code(err) == "42602" { // or the name is none
-		return t, c.unpublished(fmt.Errorf("table %s does not exist", c.Table), "walpost migrate up")
+		return t, c.unpublished(fmt.Errorf("table %s does not exist", c.Table), "walpost migrate up makes it in a new database, --table names another")
 	}
 	if err != nil {
 		return t, fmt.Errorf("look for table %s: %w", c.Table, err)

@@ -60,7 +60,8 @@ func (c Config) createSlot(ctx context.Context, conn *pgx.Conn) error {
 		return &relay.HaltError{
 			Cause: relay.SlotMissing,
 			Err:   fmt.Errorf("slot %s: %w, and a new one would skip rows that are already in %s, at least %d", c.Slot, ErrNoSlot, c.Table, skipped),
-			Hint:  c.createCommand("--skip-existing") + ", if those rows were published before or are not wanted",
+			Hint: fmt.Sprintf("if those rows were published before or are not wanted, which %s helps to find out, %s, then %s",
+				c.slotCommand("status"), c.createCommand("--skip-existing"), c.adoptCommand()),
 		}
 	}
 	_, err = conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, false)", trial, c.Slot)

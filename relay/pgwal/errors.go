@@ -81,8 +81,8 @@ func (c Config) olderThanPublication(received relay.LSN, err error) error {
 	return &relay.HaltError{
 		Cause: relay.PublicationMissing, From: received,
 		Err: fmt.Errorf("publication %q did not exist when a row behind this position was written: %w", c.Publication, err),
-		Hint: fmt.Sprintf("%s, unless it is there again; no publication helps slot %s past that row, so then %s and %s, which skips it and all rows behind it: "+
-			"append those of the outbox table again that are not on the topic", c.createPublication(), c.Slot, c.dropCommand(), c.createCommand("--skip-existing")),
+		Hint: fmt.Sprintf("%s, unless it is there again; no publication helps slot %s past that row: %s, then append the rows behind this position again that are not on the topic, "+
+			"and start the relay again", c.createPublication(), c.Slot, c.skip("pg_current_wal_lsn()")),
 	}
 }
 
@@ -91,11 +91,23 @@ func (c Config) createPublication() string {
 	return fmt.Sprintf("create publication %s for table %s with (publish = 'insert', publish_via_partition_root = true)", quoteIdentifier(c.Publication), c.Table)
 }
 
-// dropCommand and createCommand are commands as this configuration needs them; what is the default is left out.
-func (c Config) dropCommand() string {
-	return "walpost slot drop" + flag("slot", c.Slot, Config{}.withDefaults().Slot)
+// again is how to make a lost slot anew.
+func (c Config) again() string {
+	return fmt.Sprintf("%s, %s, %s, then append the rows of that stretch again that are not on the topic", c.slotCommand("drop"), c.createCommand("--skip-existing"), c.adoptCommand())
 }
 
+// skip is how to leave out what was committed up to a position, an expression of SQL, and is not published yet. A position inside a commit record is enough
+// for the server to leave its transaction out.
+func (c Config) skip(to string) string {
+	return fmt.Sprintf("select pg_replication_slot_advance('%s', %s), then %s", c.Slot, to, c.adoptCommand())
+}
+
+// adoptCommand ends what moves the slot or makes it anew: the watermark of exactly once knows nothing of that, and halts the next relay.
+func (c Config) adoptCommand() string { return c.slotCommand("adopt") + " if it delivers exactly once" }
+
+func (c Config) slotCommand(verb string) string { return relay.Origin{Slot: c.Slot}.SlotCommand(verb) }
+
+// createCommand is a command as this configuration needs it; what is the default is left out.
 func (c Config) createCommand(options ...string) string {
 	d := Config{}.withDefaults()
 	return strings.Join(append([]string{"walpost slot create"}, options...), " ") +

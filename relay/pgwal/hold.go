@@ -15,19 +15,21 @@ import (
 	"github.com/walpost/walpost/relay"
 )
 
-// ReadOrigin says who the server is and where the slot stands, without taking hold of the slot and without reading from it.
+// ReadOrigin says who the server is and where the slot stands, without taking hold of the slot and without reading from it. With an error that matches
+// ErrNoSlot it still says who the server is.
 func ReadOrigin(ctx context.Context, cfg Config) (o relay.Origin, s SlotStatus, err error) {
 	err = withConn(ctx, cfg, func(cfg Config, admin *pgx.Conn) error {
-		if s, err = cfg.readSlot(ctx, admin); err != nil {
-			return err
+		var missing error
+		if s, missing = cfg.readSlot(ctx, admin); missing != nil && !errors.Is(missing, ErrNoSlot) {
+			return missing
 		}
 		conn, err := cfg.connectReplication(ctx)
 		if err != nil {
 			return err
 		}
 		defer closeConn(ctx, conn)
-		if o, err = identify(ctx, conn, s.Name); err != nil {
-			return err
+		if o, err = identify(ctx, conn, s.Name); err != nil || missing != nil {
+			return errors.Join(missing, err)
 		}
 		o.Confirmed = s.Confirmed
 		o.Fresh, err = (&Source{cfg: cfg}).fresh(ctx, admin, s)

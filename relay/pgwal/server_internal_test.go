@@ -163,12 +163,12 @@ func TestTheURLCannotUndoWhatTheSessionNeeds(t *testing.T) {
 func TestCommandsNameWhatIsNotTheDefault(t *testing.T) {
 	t.Parallel()
 	c := Config{}.withDefaults()
-	if got, want := c.dropCommand()+"; "+c.createCommand(), "walpost slot drop; walpost slot create"; got != want {
+	if got, want := c.slotCommand("drop")+"; "+c.createCommand(), "walpost slot drop; walpost slot create"; got != want {
 		t.Errorf("commands = %q, want %q", got, want)
 	}
 	c.Slot, c.Table, c.Publication = "orders", `"My Sales".outbox`, "it's"
-	if got, want := c.dropCommand(), "walpost slot drop --slot orders"; got != want {
-		t.Errorf("dropCommand() = %q, want %q", got, want)
+	if got, want := c.slotCommand("drop"), "walpost slot drop --slot orders"; got != want {
+		t.Errorf("slotCommand(drop) = %q, want %q", got, want)
 	}
 	if got, want := c.createCommand("--skip-existing"), `walpost slot create --skip-existing --slot orders --table '"My Sales".outbox' --publication 'it'\''s'`; got != want {
 		t.Errorf("createCommand() = %q, want %q", got, want)

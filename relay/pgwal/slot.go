@@ -38,7 +38,7 @@ type SlotStatus struct {
 	SafeBytes     *int64     // what may still be written before the slot is in danger; nil: no limit is set
 	InactiveSince *time.Time // from PostgreSQL 17; else nil
 
-	again string // the commands that make the slot anew
+	again string // how to make the slot anew
 }
 
 // RetainedBytes is how much log the server keeps because of the slot.
@@ -70,7 +70,7 @@ func (s SlotStatus) Check() error {
 	case s.lost():
 		return &relay.HaltError{
 			Cause: relay.SlotLost, From: s.Confirmed, To: s.Current, Err: fmt.Errorf("slot %s is lost (%s)", s.Name, s.lostReason()),
-			Hint: "find the rows of that stretch in the outbox table, then " + cmp.Or(s.again, "walpost slot drop and walpost slot create --skip-existing"),
+			Hint: cmp.Or(s.again, Config{Slot: s.Name}.withDefaults().again()),
 		}
 	}
 	return nil
@@ -125,7 +125,7 @@ func withConn(ctx context.Context, cfg Config, fn func(Config, *pgx.Conn) error)
 
 // readSlot asks by way of JSON for the columns that older servers lack.
 func (c Config) readSlot(ctx context.Context, conn *pgx.Conn) (SlotStatus, error) {
-	s := SlotStatus{Name: c.Slot, again: c.dropCommand() + " and " + c.createCommand("--skip-existing")}
+	s := SlotStatus{Name: c.Slot, again: c.again()}
 	err := conn.QueryRow(ctx, `
 		select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = current_database(), false), s.active, coalesce(s.active_pid, 0),
 			coalesce((select a.application_name from pg_stat_activity a where a.pid = s.active_pid), ''), coalesce(s.wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', ''),
@@ -141,9 +141,10 @@ func (c Config) readSlot(ctx context.Context, conn *pgx.Conn) (SlotStatus, error
 	return s, wrap(err, "look at slot "+c.Slot)
 }
 
+// missingSlot is the halt for a slot that is not there although it must be.
 func (c Config) missingSlot(err error) error {
 	return &relay.HaltError{
 		Cause: relay.SlotMissing, Err: err,
-		Hint: c.createCommand() + "; if events were published through this slot before, compare the outbox table with the topic first",
+		Hint: c.slotCommand("status") + " says what was published; " + c.createCommand() + ", with --skip-existing if the outbox table has rows; " + c.adoptCommand(),
 	}
 }

@@ -79,6 +79,7 @@ func (s *Source) prepare(ctx context.Context, admin *pgx.Conn) (target, error) {
 			err = nil
 		}
 	}
+	s.cfg.locate(ctx, admin, err)
 	return t, err
 }
 
@@ -107,6 +108,21 @@ func (s *Source) look(ctx context.Context, admin *pgx.Conn) (t target, missing b
 		return t, false, err
 	}
 	return t, false, slot.Check()
+}
+
+// locate gives a halt that is about no place in the log the stretch that it holds up: what the slot has not confirmed, or all there is where the slot is gone.
+func (c Config) locate(ctx context.Context, admin *pgx.Conn, err error) {
+	var halt *relay.HaltError
+	if !errors.As(err, &halt) || halt.From != 0 || halt.To != 0 {
+		return
+	}
+	slot, lookErr := c.readSlot(ctx, admin)
+	switch {
+	case lookErr == nil && slot.ThisDatabase:
+		halt.From, halt.To = slot.Confirmed, slot.Current
+	case halt.Cause == relay.SlotMissing:
+		_ = admin.QueryRow(ctx, "select pg_current_wal_lsn()::text").Scan(&halt.To) // who cannot tell tells the rest
+	}
 }
 
 // start takes hold of the slot.
