@@ -38,7 +38,7 @@ func (w *whole) wantAll(t *testing.T, n int) *topicReader {
 	return topic
 }
 
-func TestNothingIsConfirmedBeforeKafkaAcknowledges(t *testing.T) {
+func TestRule5NothingIsConfirmedBeforeKafkaAcknowledges(t *testing.T) {
 	t.Parallel()
 	inEach(t, func(t *testing.T, delivery relay.Delivery) {
 		w := newWhole(t, pgtest.StartServer(t).Migrated(t)) // alone on its server: what others write may be confirmed at any time
@@ -206,7 +206,7 @@ func TestTheBrokerMayRestart(t *testing.T) {
 	})
 }
 
-func TestTheSecondRelayTakesOver(t *testing.T) {
+func TestRule10TheSecondRelayTakesOver(t *testing.T) {
 	t.Parallel()
 	inEach(t, func(t *testing.T, delivery relay.Delivery) {
 		w := newWhole(t, pgtest.Migrated(t))
@@ -225,7 +225,7 @@ func TestTheSecondRelayTakesOver(t *testing.T) {
 	})
 }
 
-func TestAMissingTopicHaltsAndNothingBehindItIsPublished(t *testing.T) {
+func TestRule9AMissingTopicHaltsAndNothingBehindItIsPublished(t *testing.T) {
 	t.Parallel()
 	inEach(t, func(t *testing.T, delivery relay.Delivery) {
 		w := newWhole(t, pgtest.Migrated(t))

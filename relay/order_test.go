@@ -118,8 +118,8 @@ func version(key, v int) outbox.Event {
 	}
 }
 
-// TestFiftyThousandEventsArriveInCommitOrder is the promise as a whole: what was committed is in the topic once, each key in commit order, and nothing else.
-func TestFiftyThousandEventsArriveInCommitOrder(t *testing.T) {
+// TestRule1FiftyThousandEventsArriveInCommitOrder is the promise as a whole: what was committed is in the topic once, each key in commit order, and nothing else.
+func TestRule1FiftyThousandEventsArriveInCommitOrder(t *testing.T) {
 	const writers, want, keys = 8, 50_000, 64
 	if *seed == 0 {
 		*seed = rand.Uint64()

@@ -117,7 +117,7 @@ func (r *recorder) Published(events []relay.Event, _ time.Duration) { r.publishe
 func (r *recorder) Skipped(n int)                                   { r.skipped += n }
 func (r *recorder) Confirmed(end relay.LSN)                         { r.confirmed = append(r.confirmed, end) }
 
-func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
+func TestRule8FailuresAreRetriedWithGrowingPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

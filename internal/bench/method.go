@@ -30,13 +30,15 @@ func (p *page) relayMethod(r RelayResults) {
 	p.add(`- **Every event is accounted for by its id**, in every measurement: a run in which one is lost, foreign or out of its key's order is not reported but fails.
 - **The same work for all**: one table, one publication, one log. Each has a slot and a topic of its own with the same %d partitions, and one consumer,
   in the measuring process, reads what is committed (read_committed) with fetches of up to %d MiB.
-- **Taking turns**: %d rounds in rotating order after a first one that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.%s
+- **Taking turns**: %d rounds in rotating order, after a first one of each kind that is not counted, in which Java compiles what is hot. Figures are medians over the rounds.%s
 - **Drain**: %s one-row transactions, payloads of %d bytes of which half does not compress, are written once; each drain reads them from its own copy of one
   slot. Timed from the consumer's first fetch to the last event, without the events of that fetch, and so without the start, which has its own column.
 - **Reading alone**: the same backlog, each from a copy of the slot, timed from the start of the reader's process to its end. pg_recvlogical writes to /dev/null and
   decodes nothing; walpost makes a record of each event, throws it away and confirms it.
 - **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
   runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
+- **The tail** has a share that is no relay's: all servers write to one disk, and the broker's collector stops it for some 20 ms now and then. A run with
+  `+"`--dir`"+` on a file system in memory shows the figures without the disk.
 %s- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
   its own, whose heap's limit is named below; a Java process keeps the memory that it once took.
 - **Debezium gets what it needs to be fast**: the settings of package debezium make it publish the same bytes and lose nothing; the one that costs speed, a limit

@@ -87,8 +87,8 @@ func (c RelayConfig) Estimate() time.Duration {
 	return sum
 }
 
-// RunRelay measures and returns every measurement. Each contestant drains the backlog once unmeasured, so that Java has compiled what it needs; then
-// they take turns, in another order each round. When ctx ends, everything that was started has ended when RunRelay returns. A measurement that lost an
+// RunRelay measures and returns every measurement. Each contestant does everything once uncounted, so that Java has compiled what it needs; then they
+// take turns, in another order each round. When ctx ends, everything that was started has ended when RunRelay returns. A measurement that lost an
 // event, or has another fault, is an error.
 func RunRelay(ctx context.Context, cfg RelayConfig) (RelayResults, error) {
 	cfg = cfg.withDefaults()
@@ -224,7 +224,7 @@ func (b *relayBench) latencies(ctx context.Context) error {
 	if len(b.cfg.Rates) == 0 && b.cfg.Alone == 0 {
 		return nil
 	}
-	for round := 1; round <= b.cfg.Repeats; round++ {
+	for round := range b.cfg.Repeats + 1 { // drains do not warm up what many small transactions take of Java
 		for _, c := range rotated(b.list, round) {
 			if sitsOut(c.about().Name, round) {
 				continue
@@ -249,12 +249,16 @@ func (b *relayBench) keep(c contestant, got held, round int) {
 	if got.alone.Events > 0 {
 		got.alone.Round = round
 		told("alone", got.alone.Curve)
-		b.results.Alone = append(b.results.Alone, got.alone)
+		if round > 0 {
+			b.results.Alone = append(b.results.Alone, got.alone)
+		}
 	}
 	for _, l := range got.latencies {
 		l.Round = round
 		told("at "+count(l.Rate)+"/s", l.Curve)
-		b.results.Latencies = append(b.results.Latencies, l)
+		if round > 0 {
+			b.results.Latencies = append(b.results.Latencies, l)
+		}
 	}
 }
 

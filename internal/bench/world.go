@@ -230,7 +230,8 @@ func (w *world) startKafka(ctx context.Context) error {
 		return err
 	}
 	w.broker, err = kafka.Start(ctx, kafka.Config{
-		Artifacts: w.stack.Artifacts, Dir: w.path("kafka"), Addr: addr, ControllerPort: port, HeapMiB: kafkaHeapMiB, JavaOptions: javaOptions(),
+		Artifacts: w.stack.Artifacts, Dir: w.path("kafka"), Addr: addr, ControllerPort: port, HeapMiB: kafkaHeapMiB,
+		JavaOptions: append(javaOptions(), fmt.Sprintf("-Xms%dm", kafkaHeapMiB)), // as its own scripts do; a heap that grows as needed is collected every other second
 	})
 	if err != nil {
 		return err
@@ -320,7 +321,7 @@ func (w *world) about(ctx context.Context, command string, began time.Time, busy
 	settings := map[string]string{
 		"PostgreSQL":    sortedSettings(postgresSettings()),
 		"JVMs":          strings.Join(javaOptions(), " "),
-		"Kafka":         fmt.Sprintf("one broker, %d partitions a topic, heap %d MiB", partitions, kafkaHeapMiB),
+		"Kafka":         fmt.Sprintf("one broker, %d partitions a topic, heap %d MiB from the start", partitions, kafkaHeapMiB),
 		"Kafka Connect": fmt.Sprintf("a worker for each Debezium, heap %d MiB", cmp.Or(w.stack.ConnectHeapMiB, defaultConnectHeapMiB)),
 		"consumer":      fmt.Sprintf("one, in the measuring process, read_committed, fetches up to %d MiB", fetchBytes>>20),
 	}

@@ -113,8 +113,11 @@ func slotForOps(ctx context.Context, cfg pgwal.Config) (ops.Slot, error) {
 		return ops.Slot{}, err
 	}
 	slot := ops.Slot{WALStatus: s.WALStatus, RetainedBytes: s.RetainedBytes(), UnconfirmedBytes: s.UnconfirmedBytes(), SafeBytes: s.SafeBytes}
-	if s.InactiveSince != nil {
-		slot.Inactive = time.Since(*s.InactiveSince)
+	switch {
+	case s.Active:
+		slot.Inactive = new(time.Duration)
+	case s.InactiveSince != nil:
+		slot.Inactive = new(time.Since(*s.InactiveSince))
 	}
 	return slot, nil
 }

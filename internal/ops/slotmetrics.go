@@ -17,8 +17,8 @@ type Slot struct {
 	WALStatus        string // reserved, extended, unreserved or lost
 	RetainedBytes    int64
 	UnconfirmedBytes int64
-	SafeBytes        *int64        // nil: no limit is set
-	Inactive         time.Duration // zero: in use, or not known
+	SafeBytes        *int64         // nil: no limit is set
+	Inactive         *time.Duration // since nobody reads, zero while somebody does; nil: not known, before PostgreSQL 17
 }
 
 // slotMetrics shows the slot, read at most every slotAge, as metrics and as the health of "slot".
@@ -76,7 +76,7 @@ var (
 	slotRetained    = prometheus.NewDesc("walpost_slot_retained_bytes", "Log that the server keeps because of the slot.", nil, nil)
 	slotUnconfirmed = prometheus.NewDesc("walpost_slot_unconfirmed_bytes", "Log between what the relay confirmed and what was written.", nil, nil)
 	slotSafe        = prometheus.NewDesc("walpost_slot_safe_bytes", "Log that may still be written before the slot is in danger; absent without a limit.", nil, nil)
-	slotInactive    = prometheus.NewDesc("walpost_slot_inactive_seconds", "Time since the slot was last in use; 0 while it is.", nil, nil)
+	slotInactive    = prometheus.NewDesc("walpost_slot_inactive_seconds", "Time since the slot was last in use; 0 while it is; absent where the server does not know, before PostgreSQL 17.", nil, nil)
 	slotStatus      = prometheus.NewDesc("walpost_slot_wal_status", "1 for the status that the slot is in.", []string{"status"}, nil)
 )
 
@@ -97,8 +97,10 @@ func (m *slotMetrics) Collect(metrics chan<- prometheus.Metric) {
 	}
 	metrics <- prometheus.MustNewConstMetric(slotRetained, prometheus.GaugeValue, float64(s.RetainedBytes))
 	metrics <- prometheus.MustNewConstMetric(slotUnconfirmed, prometheus.GaugeValue, float64(s.UnconfirmedBytes))
-	metrics <- prometheus.MustNewConstMetric(slotInactive, prometheus.GaugeValue, s.Inactive.Seconds())
 	metrics <- prometheus.MustNewConstMetric(slotStatus, prometheus.GaugeValue, 1, s.WALStatus)
+	if s.Inactive != nil {
+		metrics <- prometheus.MustNewConstMetric(slotInactive, prometheus.GaugeValue, s.Inactive.Seconds())
+	}
 	if s.SafeBytes != nil {
 		metrics <- prometheus.MustNewConstMetric(slotSafe, prometheus.GaugeValue, float64(*s.SafeBytes))
 	}

@@ -164,7 +164,7 @@ func TestAMegabyteRowAndSmallOnesBehindItComeAsTheyAre(t *testing.T) {
 }
 
 // Whoever collects rows to read them in one go must not wait for a second one.
-func TestALoneEventIsNotHeldBack(t *testing.T) {
+func TestRule6ALoneEventIsNotHeldBack(t *testing.T) {
 	t.Parallel()
 	const times = 40
 	d := migrated(t)

@@ -175,7 +175,7 @@ func TestAnIdleOutboxBesideABusyDatabaseLetsLogGo(t *testing.T) {
 	}
 }
 
-func TestAHugeTransactionTakesLittleMemory(t *testing.T) {
+func TestRule7AHugeTransactionTakesLittleMemory(t *testing.T) {
 	t.Parallel()
 	const limit, batchLimit = 1 << 20, 200_000
 	rows := 100_000
@@ -282,7 +282,7 @@ func TestASecondRelayStandsByAndTakesOver(t *testing.T) {
 	read(t, s, 1)
 }
 
-func TestAFrozenRelayLosesTheSlotAfterTheTimeout(t *testing.T) {
+func TestRule10AFrozenRelayLosesTheSlotAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
 	src := d.source(t, func(c *pgwal.Config) { c.SenderTimeout = 500 * time.Millisecond })
@@ -324,8 +324,10 @@ func TestAFrozenRelayLosesTheSlotAfterTheTimeout(t *testing.T) {
 		s, err = src.Open(t.Context())
 		return err == nil
 	})
-	defer func() { _ = s.Close() }() // a test of opening
-	t.Logf("taken over after %v with a timeout of 500 ms", time.Since(began))
+	defer func() { _ = s.Close() }()                      // a test of opening
+	if took := time.Since(began); took > 10*time.Second { // nothing else than the timeout frees the slot; the rest is for a busy machine
+		t.Errorf("taken over after %v with a timeout of 500 ms", took)
+	}
 }
 
 // As with the frozen holder above, but with a connection that the relay itself has made, and settings that it alone has given it.
