@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,13 +45,15 @@ func Reference() string {
 	fmt.Fprintf(&b, "\nFlags of every command:\n\n%s", flagTable(root.PersistentFlags()))
 	describe(&b, root.Commands())
 	fmt.Fprintf(&b, "\n## Exit codes\n\n| code | meaning |\n|---|---|\n")
+	meanings := make(map[int]string)
 	for _, exit := range exits {
-		if exit.meaning != "" {
-			fmt.Fprintf(&b, "| %d | %s |\n", exit.code, exit.meaning)
-		}
+		meanings[exit.code] = cmp.Or(exit.meaning, meanings[exit.code])
 	}
 	for cause := relay.SlotMissing; cause <= relay.Unpublishable; cause++ {
-		fmt.Fprintf(&b, "| %d | the relay halted: %s |\n", cause.ExitCode(), strings.ReplaceAll(cause.String(), "_", " "))
+		meanings[cause.ExitCode()] = "the relay halted: " + strings.ReplaceAll(cause.String(), "_", " ")
+	}
+	for _, code := range slices.Sorted(maps.Keys(meanings)) {
+		fmt.Fprintf(&b, "| %d | %s |\n", code, meanings[code])
 	}
 	return b.String()
 }

@@ -6,7 +6,7 @@ import "time"
 //
 // PostgreSQL flushes every message of a stream, and a packet that wakes its reader is paid by the sender: a reader that takes each row as it comes
 // slows the server down to some 35,000 rows a second. One that looks every few milliseconds is woken by nobody, and lets the server work undisturbed. So
-// while data keeps coming, the reader pauses whenever it has taken all there was: a millisecond, and up to four while it comes fast. Events that are few
+// while data keeps coming, the reader pauses whenever it has taken all there was: a millisecond, and up to eight while it comes fast. Events that are few
 // never wait: it takes several looks in quick succession to begin, and a pause that brought little to end.
 type pacer struct {
 	since   time.Time     // when the looks that are counted began
@@ -22,7 +22,7 @@ const (
 	paceWithin = 2 * time.Millisecond
 
 	paceShortest = time.Millisecond
-	paceLongest  = 4 * time.Millisecond
+	paceLongest  = 8 * time.Millisecond
 
 	// paceWorth is what must come per millisecond for another pause, and paceFast for one of twice its length.
 	paceWorth = 4 << 10

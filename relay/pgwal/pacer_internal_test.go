@@ -54,10 +54,10 @@ func TestAFasterStreamIsReadInLongerPauses(t *testing.T) {
 	now := time.Now()
 	p := paced(t, &now)
 	ms := time.Millisecond
-	if got, want := reads(p, &now, 4, 5*paceFast, time.Microsecond), []time.Duration{2 * ms, 4 * ms, 4 * ms, 4 * ms}; !slices.Equal(got, want) {
+	if got, want := reads(p, &now, 4, 9*paceFast, time.Microsecond), []time.Duration{2 * ms, 4 * ms, 8 * ms, 8 * ms}; !slices.Equal(got, want) {
 		t.Errorf("pauses of %v while data comes fast, want %v", got, want)
 	}
-	if got, want := reads(p, &now, 2, 6*paceWorth, time.Microsecond), []time.Duration{2 * ms, ms}; !slices.Equal(got, want) {
+	if got, want := reads(p, &now, 2, 10*paceWorth, time.Microsecond), []time.Duration{4 * ms, 2 * ms}; !slices.Equal(got, want) {
 		t.Errorf("pauses of %v when it comes slower, want %v", got, want)
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -15,34 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferOnLoopback is the size of the kernel's receive buffer for a server on this machine. There is no wire on loopback: a packet is delivered inside the
-// server's send, at its cost. Once a small window is full, the server appends to its own queue instead, which is cheap, and the reader's next look draws that
-// in large pieces. The size is set before the connection is made: a server that has once seen a window more than twice as large holds back what would fill a
-// small one, for 200 ms (RFC 9293, 3.8.6.2.1). For a server elsewhere the kernel finds the size, which depends on the way there.
-const bufferOnLoopback = 32 << 10
-
 // dialReplication connects for a stream. The context bounds the attempt.
+//
+// The kernel chooses the receive buffer and the window. A small one would be faster to read through: see docs/adr/0012-read-in-pauses.md for what it costs.
 func dialReplication(ctx context.Context, network, addr string) (net.Conn, error) {
-	dialer := net.Dialer{Control: func(network, addr string, c syscall.RawConn) error {
-		if !onLoopback(network, addr) {
-			return nil
-		}
-		return c.Control(func(fd uintptr) {
-			// A buffer of another size costs speed and nothing else.
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bufferOnLoopback)
-		})
-	}}
-	conn, err := dialer.DialContext(ctx, network, addr)
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
 	return unpolled(conn)
-}
-
-// onLoopback is told an address that has been looked up.
-func onLoopback(network, addr string) bool {
-	at, err := netip.ParseAddrPort(addr)
-	return strings.HasPrefix(network, "tcp") && err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 // unpolledConn is a connection that Go's network poller does not know. The poller's thread waits for all descriptors at once and is woken by each packet,

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
-	"golang.org/x/sys/unix"
 )
 
 // pipe is a connection over loopback whose first end is unpolled.
@@ -90,22 +89,6 @@ func TestADeadlineEndsAReadAlthoughThereAreBytes(t *testing.T) {
 	}
 	if n, err := conn.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("Read = %d, %v without the deadline, want the byte", n, err)
-	}
-}
-
-func TestAServerOnThisMachineIsReadThroughASmallWindow(t *testing.T) {
-	t.Parallel()
-	for addr, want := range map[string]bool{
-		"127.0.0.1:5432": true, "[::1]:5432": true, "[::ffff:127.0.0.1]:5432": true, "10.0.0.1:5432": false, "[fe80::1%eth0]:5432": false,
-	} {
-		if got := onLoopback("tcp", addr); got != want {
-			t.Errorf("onLoopback(%s) = %v, want %v", addr, got, want)
-		}
-	}
-	conn, _ := pipe(t, "tcp")
-	got, err := unix.GetsockoptInt(conn.(*unpolledConn).fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	if err != nil || got != 2*bufferOnLoopback { // the kernel doubles it, for its own needs (socket(7))
-		t.Errorf("receive buffer = %d, %v, want twice %d", got, err, bufferOnLoopback)
 	}
 }
 
