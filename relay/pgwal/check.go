@@ -99,7 +99,7 @@ func (c Config) lookPublished(ctx context.Context, conn *pgx.Conn, known uint32)
 	case errors.Is(err, pgx.ErrNoRows):
 		return target{}, &relay.HaltError{
 			Cause: relay.PublicationMissing, Err: fmt.Errorf("publication %q does not exist", c.Publication),
-			Hint: c.createPublication() + ", and start the relay again; it cannot get past rows that were written meanwhile, and says then how to leave them out",
+			Hint: c.createPublication() + ", and start again; a slot cannot get past rows that were written meanwhile: the halt then says how to leave them out",
 		}
 	case err != nil:
 		return target{}, fmt.Errorf("look at publication %q: %w", c.Publication, err)
