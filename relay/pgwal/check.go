@@ -153,6 +153,9 @@ func (c Config) publish(t target, member, leaves bool) string {
 	if leaves {
 		statements = append(statements, fmt.Sprintf("alter publication %s set (publish_via_partition_root = true)", p))
 	}
+	if len(statements) == 0 { // no publication can: the table is unlogged, or a partition that is published as a part of its root
+		return "name a logged table that is no partition with --table"
+	}
 	return strings.Join(statements, "; ")
 }
 

@@ -56,6 +56,10 @@ func TestWhatIsWrongAtTheStartHalts(t *testing.T) {
 		"a publication without the table": {
 			sql: "alter publication walpost_outbox drop table outbox_events", cause: relay.TableUnpublished, says: `add table "public"."outbox_events"`,
 		},
+		"a table that no publication can hold": {
+			sql:    "drop publication walpost_outbox; create publication walpost_outbox for all tables with (publish = 'insert'); create unlogged table plain (like outbox_events)",
+			change: func(c *pgwal.Config) { c.Table = "plain" }, cause: relay.TableUnpublished, says: "name a logged table",
+		},
 		"a publication with a row filter": {
 			sql: "alter publication walpost_outbox set table outbox_events where (aggregate_type = 'thing')", cause: relay.TableUnpublished, says: "row filter",
 		},
