@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -174,6 +175,34 @@ func TestEachCauseEndsTheRelayWithNothingPublishedBehindIt(t *testing.T) {
 	}
 }
 
+// injure lets a relay publish five events, does it harm, and returns what Run ends with.
+func (w *injured) injure(t *testing.T, h harm) error {
+	t.Helper()
+	starts := func() *running {
+		return w.startFrom(t, w.pgSource(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond }))
+	}
+	r := starts()
+	r.await(t, relay.StateStreaming)
+	if h.before != nil {
+		h.before(t, w)
+	}
+	w.insertRange(t, 1, 3)
+	w.committedOnce(t, 3)
+	w.insertRange(t, 4, 5) // in another transaction: the watermark knows the ends of topics before its own
+	w.committedOnce(t, 5)
+	if h.idle {
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.do(t, w)
+	if h.idle {
+		r = starts()
+	}
+	r.await(t, relay.StateHalted)
+	return r.stop()
+}
+
 // newInjured is a system that works, whose topic takes events of up to 10,000 bytes.
 func newInjured(t *testing.T, alone bool) *injured {
 	t.Helper()
@@ -186,6 +215,14 @@ func newInjured(t *testing.T, alone bool) *injured {
 	}
 	w.limit(t, "10000")
 	return w
+}
+
+// limit is the size of the largest batch that the topic things takes, in bytes.
+func (w *injured) limit(t *testing.T, bytes string) {
+	t.Helper()
+	if _, err := w.admin(t).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &bytes}}, "things"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (w *injured) admin(t *testing.T) *kadm.Client { return kadm.NewClient(w.broker.Client(t)) }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/walpost/walpost/internal/pgtest"
 	"github.com/walpost/walpost/relay"
-	"github.com/walpost/walpost/relay/kafkasink"
 	"github.com/walpost/walpost/relay/pgwal"
 )
 
@@ -52,20 +51,11 @@ func (f failover) watermark(t *testing.T) relay.Watermark {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, ok, err := f.sink(t).Watermark(t.Context(), origin)
+	w, ok, err := f.keepingSink(t).Watermark(t.Context(), origin)
 	if err != nil || !ok {
 		t.Fatalf("Watermark = %v, %v, want one", ok, err)
 	}
 	return w
-}
-
-func (f failover) sink(t *testing.T) *kafkasink.Sink {
-	t.Helper()
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: f.broker.Brokers, Delivery: relay.ExactlyOnce})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sink
 }
 
 func TestAPromotedStandbyThatHasAllThatWasPublishedIsGoneOnFrom(t *testing.T) {
@@ -143,21 +133,6 @@ func (f failover) wantFork(t *testing.T, err error, lost relay.LSN) {
 	}
 	if halt.From == 0 || halt.To <= halt.From || halt.To > lost {
 		t.Errorf("stretch = %s to %s, want from the fork to what was published, below %s", halt.From, halt.To, lost)
-	}
-}
-
-// adopt does what walpost slot adopt does.
-func (f failover) adopt(t *testing.T) {
-	t.Helper()
-	var err error
-	eventually(t, "the slot to be free", func() bool {
-		err = pgwal.HoldSlot(t.Context(), pgwal.Config{URL: f.url, Slot: f.slot}, func(o relay.Origin) error {
-			return f.sink(t).Adopt(t.Context(), o, relay.Watermark{Timeline: o.Timeline, End: o.Confirmed})
-		})
-		return !errors.Is(err, relay.ErrStandby)
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

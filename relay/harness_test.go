@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -272,4 +273,29 @@ func (w *whole) published(t testing.TB) []string {
 		})
 	}
 	return keys
+}
+
+// keepingSink is the sink of a relay that delivers exactly once.
+func (w *whole) keepingSink(t *testing.T) *kafkasink.Sink {
+	t.Helper()
+	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: relay.ExactlyOnce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sink
+}
+
+// adopt does what walpost slot adopt does.
+func (w *whole) adopt(t *testing.T) {
+	t.Helper()
+	var err error
+	eventually(t, "the slot to be free", func() bool {
+		err = pgwal.HoldSlot(t.Context(), pgwal.Config{URL: w.url, Slot: w.slot}, func(o relay.Origin) error {
+			return w.keepingSink(t).Adopt(t.Context(), o, relay.Watermark{Timeline: o.Timeline, End: o.Confirmed})
+		})
+		return !errors.Is(err, relay.ErrStandby)
+	})
+	if err != nil {
+		t.Fatalf("adopt slot %s: %v", w.slot, err)
+	}
 }

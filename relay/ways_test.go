@@ -2,16 +2,11 @@ package relay_test
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"testing"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/walpost/walpost/relay"
-	"github.com/walpost/walpost/relay/kafkasink"
 	"github.com/walpost/walpost/relay/pgwal"
 )
 
@@ -62,34 +57,6 @@ func (w *injured) publishes(t *testing.T) error {
 	return r.stop()
 }
 
-// injure lets a relay publish five events, does it harm, and returns what Run ends with.
-func (w *injured) injure(t *testing.T, h harm) error {
-	t.Helper()
-	starts := func() *running {
-		return w.startFrom(t, w.pgSource(t, func(c *pgwal.Config) { c.CheckInterval = 20 * time.Millisecond }))
-	}
-	r := starts()
-	r.await(t, relay.StateStreaming)
-	if h.before != nil {
-		h.before(t, w)
-	}
-	w.insertRange(t, 1, 3)
-	w.committedOnce(t, 3)
-	w.insertRange(t, 4, 5) // in another transaction: the watermark knows the ends of topics before its own
-	w.committedOnce(t, 5)
-	if h.idle {
-		if err := r.stop(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	h.do(t, w)
-	if h.idle {
-		r = starts()
-	}
-	r.await(t, relay.StateHalted)
-	return r.stop()
-}
-
 // step is what a hint can tell somebody to do.
 type step struct {
 	says *regexp.Regexp
@@ -103,7 +70,11 @@ var steps = []step{
 			t.Fatal(err)
 		}
 	}},
-	{regexp.MustCompile(`walpost slot adopt`), func(t *testing.T, w *injured, _ string) { w.adopt(t) }},
+	{regexp.MustCompile(`walpost slot adopt`), func(t *testing.T, w *injured, _ string) {
+		if w.delivery == relay.ExactlyOnce {
+			w.adopt(t)
+		}
+	}},
 	{regexp.MustCompile(`select pg_replication_slot_advance\('\w+', (?:'[^']*'|pg_current_wal_lsn\(\))\)`), runSQL},
 	{regexp.MustCompile(`create publication [^(]*\([^)]*\)`), func(t *testing.T, w *injured, said string) {
 		var there bool // which the hint leaves to whoever reads it
@@ -155,34 +126,5 @@ func (w *injured) follow(t *testing.T, err error, cause relay.Cause) {
 	for _, n := range way {
 		t.Logf("following: %s", n.said)
 		n.do(t, w, n.said)
-	}
-}
-
-// adopt does what walpost slot adopt does, if there is exactly once to need it.
-func (w *injured) adopt(t *testing.T) {
-	t.Helper()
-	if w.delivery != relay.ExactlyOnce {
-		return
-	}
-	sink, err := kafkasink.New(kafkasink.Config{Brokers: w.broker.Brokers, Delivery: relay.ExactlyOnce})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the slot to be free", func() bool {
-		err = pgwal.HoldSlot(t.Context(), pgwal.Config{URL: w.url, Slot: w.slot}, func(o relay.Origin) error {
-			return sink.Adopt(t.Context(), o, relay.Watermark{Timeline: o.Timeline, End: o.Confirmed})
-		})
-		return !errors.Is(err, relay.ErrStandby)
-	})
-	if err != nil {
-		t.Fatal(fmt.Errorf("adopt slot %s: %w", w.slot, err))
-	}
-}
-
-// limit is the size of the largest batch that the topic things takes, in bytes.
-func (w *injured) limit(t *testing.T, bytes string) {
-	t.Helper()
-	if _, err := w.admin(t).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &bytes}}, "things"); err != nil {
-		t.Fatal(err)
 	}
 }

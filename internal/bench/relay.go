@@ -71,7 +71,7 @@ func (c RelayConfig) Estimate() time.Duration {
 	for _, delivery := range c.Deliveries {
 		names = append(names, WalpostWith(delivery))
 	}
-	drain := 4*time.Second + time.Duration(c.Rows)*25*time.Microsecond
+	drain := 4*time.Second + time.Duration(c.Rows)*10*time.Microsecond
 	hold := 5*time.Second + time.Duration(len(c.Rates))*(c.Duration+warmup+time.Second)
 	if c.Alone > 0 {
 		hold += aloneLimit * 3 / 4
@@ -81,7 +81,7 @@ func (c RelayConfig) Estimate() time.Duration {
 		rounds := time.Duration(roundsOf(name, c.Repeats))
 		sum += (1 + rounds) * drain
 		if !onlyReads(name) {
-			sum += rounds * hold
+			sum += (1 + rounds) * hold
 		}
 	}
 	return sum
@@ -236,29 +236,35 @@ func (b *relayBench) latencies(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("latency, round %d, %s: %w", round, c.about().Label, err)
 			}
-			b.keep(c, got, round)
+			b.tell(c, got, round)
+			if round > 0 {
+				b.keep(got, round)
+			}
 		}
 	}
 	return nil
 }
 
-func (b *relayBench) keep(c contestant, got held, round int) {
-	told := func(what string, curve Curve) {
+func (b *relayBench) tell(c contestant, got held, round int) {
+	say := func(what string, curve Curve) {
 		b.say("latency %s  %-26s %11s  p50 %s, p99 %s", roundOf(round, b.cfg.Repeats), c.about().Label, what, ms(curve.At(50)), ms(curve.At(99)))
 	}
 	if got.alone.Events > 0 {
+		say("alone", got.alone.Curve)
+	}
+	for _, l := range got.latencies {
+		say("at "+count(l.Rate)+"/s", l.Curve)
+	}
+}
+
+func (b *relayBench) keep(got held, round int) {
+	if got.alone.Events > 0 {
 		got.alone.Round = round
-		told("alone", got.alone.Curve)
-		if round > 0 {
-			b.results.Alone = append(b.results.Alone, got.alone)
-		}
+		b.results.Alone = append(b.results.Alone, got.alone)
 	}
 	for _, l := range got.latencies {
 		l.Round = round
-		told("at "+count(l.Rate)+"/s", l.Curve)
-		if round > 0 {
-			b.results.Latencies = append(b.results.Latencies, l)
-		}
+		b.results.Latencies = append(b.results.Latencies, l)
 	}
 }
 

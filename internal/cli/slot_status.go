@@ -59,7 +59,7 @@ func readSlotState(ctx context.Context, cfg config.Config) (s slotState, err err
 		return s, err
 	}
 	// The slot was read before: a relay moves the watermark first. To say who the server is needs the right to replicate, which looking at the slot does not.
-	if s.origin, _, s.unseen = pgwal.ReadOrigin(ctx, walConfig(cfg)); s.unseen == nil || err != nil && errors.Is(s.unseen, pgwal.ErrNoSlot) {
+	if s.origin, _, s.unseen = pgwal.ReadOrigin(ctx, walConfig(cfg)); s.unseen == nil || errors.Is(s.unseen, pgwal.ErrNoSlot) {
 		s.kept, s.unseen = keptWatermark(ctx, cfg, s.origin)
 	}
 	return s, err

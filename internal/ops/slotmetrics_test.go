@@ -25,6 +25,7 @@ func TestTheSlotIsShownAsMetricsAndAsHealth(t *testing.T) {
 		"reserved":   {ops.Slot{WALStatus: "reserved", RetainedBytes: 7}, nil, ops.StatusOK, "walpost_slot_retained_bytes 7"},
 		"unreserved": {ops.Slot{WALStatus: "unreserved", SafeBytes: &safe}, nil, ops.StatusWarn, "walpost_slot_safe_bytes 0"},
 		"lost":       {ops.Slot{WALStatus: "lost"}, nil, ops.StatusError, `walpost_slot_wal_status{status="lost"} 1`},
+		"read":       {ops.Slot{WALStatus: "reserved", Inactive: new(time.Duration)}, nil, ops.StatusOK, "walpost_slot_inactive_seconds 0"},
 		"missing":    {ops.Slot{}, errors.New("replication slot does not exist"), ops.StatusError, `walpost_health{entity="slot",state="error"} 1`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -35,8 +36,12 @@ func TestTheSlotIsShownAsMetricsAndAsHealth(t *testing.T) {
 			if len(report.Checks) != 1 || report.Checks[0].Name != "slot" || report.Checks[0].Status != tc.status {
 				t.Errorf("Report() = %+v, want slot %s", report, tc.status)
 			}
-			if got := get(o.Handler(), "/metrics", "*/*", "localhost").Body.String(); !strings.Contains(got, tc.metric) {
+			got := get(o.Handler(), "/metrics", "*/*", "localhost").Body.String()
+			if !strings.Contains(got, tc.metric) {
 				t.Errorf("metrics have no %s", tc.metric)
+			}
+			if unknown := tc.slot.Inactive == nil; unknown == strings.Contains(got, "\nwalpost_slot_inactive_seconds ") {
+				t.Errorf("metrics say since when nobody reads: %v, want that only where it is known", unknown)
 			}
 			problems, err := testutil.GatherAndLint(o.Registry)
 			if err != nil || len(problems) > 0 {

@@ -37,9 +37,14 @@ type limits struct {
 	singles *singles
 	log     *slog.Logger
 
-	mu      sync.RWMutex // guards what follows; the clients ask from goroutines of their own
-	topics  map[string]int32
-	guesses map[string]bool // topics whose settings could not be read
+	mu     sync.RWMutex // guards topics; the clients ask from goroutines of their own
+	topics map[string]learned
+}
+
+// learned is what is known of a topic.
+type learned struct {
+	bytes   int32
+	guessed bool // its settings could not be read
 }
 
 // bounds are what ClientOptions say of the size of a batch.
@@ -89,7 +94,7 @@ func (s *singles) remove(topic string) {
 }
 
 func (s *Sink) newLimits() *limits {
-	return &limits{bounds: s.bounds, singles: &s.singles, log: s.cfg.Logger, topics: make(map[string]int32), guesses: make(map[string]bool)}
+	return &limits{bounds: s.bounds, singles: &s.singles, log: s.cfg.Logger, topics: make(map[string]learned)}
 }
 
 // option makes a client keep the limits.
@@ -98,8 +103,9 @@ func (l *limits) option() kgo.Opt { return kgo.ProducerBatchMaxBytesFn(l.of) }
 // of is the limit of a topic. Batches that are compressed may be larger than the topic's before they are, as large as was chosen.
 func (l *limits) of(topic string) int32 {
 	l.mu.RLock()
-	limit, ok := l.topics[topic]
+	known, ok := l.topics[topic]
 	l.mu.RUnlock()
+	limit := known.bytes
 	if !ok {
 		limit = unknownLimit
 	}
@@ -138,11 +144,11 @@ func (l *limits) learn(ctx context.Context, client *kgo.Client, topics []string)
 		switch err := kerr.ErrorForCode(of.ErrorCode); {
 		case errors.Is(err, kerr.UnknownTopicOrPartition): // it may be there the next time
 		case err != nil:
-			l.topics[of.ResourceName], l.guesses[of.ResourceName] = unknownLimit, true
+			l.topics[of.ResourceName] = learned{unknownLimit, true}
 			l.log.Warn("kafka sink may not read the settings of a topic and does not know what size it takes; grant the relay's Kafka user DescribeConfigs on it",
 				"topic", of.ResourceName, "bytes", unknownLimit, "error", err)
 		default:
-			l.topics[of.ResourceName] = settingOf(of)
+			l.topics[of.ResourceName] = learned{bytes: settingOf(of)}
 		}
 	}
 	return nil
@@ -188,16 +194,17 @@ var errGuessed = errors.New("the topic may take it, but its settings could not b
 func (l *limits) guessed(topic string) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.guesses[topic] && l.chosen(topic) >= unknownLimit
+	return l.topics[topic].guessed && l.chosen(topic) >= unknownLimit
 }
 
 // tooLarge is the halt for an event that is too large by itself, or whose dead letter is.
 func (r *records) tooLarge(ev *relay.Event, rec *kgo.Record, err error) error {
 	topic := rec.Topic
 	hint := fmt.Sprintf("raise max.message.bytes of topic %s above it, then start the relay again", topic)
-	if chosen := r.limits.chosen(topic); errors.Is(err, errGuessed) {
+	switch chosen := r.limits.chosen(topic); {
+	case errors.Is(err, errGuessed):
 		hint = fmt.Sprintf("grant the relay's Kafka user DescribeConfigs on topic %s, then start the relay again", topic)
-	} else if chosen != unknownLimit && chosen <= r.limits.of(topic) {
+	case chosen != unknownLimit && chosen <= r.limits.of(topic):
 		hint = fmt.Sprintf("raise ProducerBatchMaxBytes of the relay's ClientOptions above it, and max.message.bytes of topic %s; then start the relay again", topic)
 	}
 	return &relay.HaltError{

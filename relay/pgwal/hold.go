@@ -28,8 +28,11 @@ func ReadOrigin(ctx context.Context, cfg Config) (o relay.Origin, s SlotStatus, 
 			return err
 		}
 		defer closeConn(ctx, conn)
-		if o, err = identify(ctx, conn, s.Name); err != nil || missing != nil {
-			return errors.Join(missing, err)
+		if o, err = identify(ctx, conn, s.Name); err != nil {
+			return err
+		}
+		if missing != nil {
+			return missing
 		}
 		o.Confirmed = s.Confirmed
 		o.Fresh, err = (&Source{cfg: cfg}).fresh(ctx, admin, s)

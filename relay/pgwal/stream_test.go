@@ -324,7 +324,8 @@ func TestRule10AFrozenRelayLosesTheSlotAfterTheTimeout(t *testing.T) {
 		s, err = src.Open(t.Context())
 		return err == nil
 	})
-	defer func() { _ = s.Close() }()                      // a test of opening
+	defer func() { _ = s.Close() }() // a test of opening
+
 	if took := time.Since(began); took > 10*time.Second { // nothing else than the timeout frees the slot; the rest is for a busy machine
 		t.Errorf("taken over after %v with a timeout of 500 ms", took)
 	}

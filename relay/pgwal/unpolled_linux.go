@@ -1,7 +1,6 @@
 package pgwal
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -13,19 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialReplication connects for a stream. The context bounds the attempt.
-//
-// The kernel chooses the receive buffer and the window. A small one would be faster to read through: see docs/adr/0012-read-in-pauses.md for what it costs.
-func dialReplication(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	return unpolled(conn)
-}
-
 // unpolledConn is a connection that Go's network poller does not know. The poller's thread waits for all descriptors at once and is woken by each packet,
 // whether a goroutine wants to read or not; here a packet wakes a reader that waits for it, and nobody while the reader pauses. It costs a thread.
+//
+// The kernel chooses the receive buffer and the window. A small one would be faster to read through: see docs/adr/0012-read-in-pauses.md for what it costs.
 type unpolledConn struct {
 	fd            int
 	local, remote net.Addr

@@ -21,7 +21,11 @@ func pipe(t *testing.T, network string) (unpolledEnd, other net.Conn) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	if unpolledEnd, err = dialReplication(t.Context(), network, listener.Addr().String()); err != nil {
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), network, listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if unpolledEnd, err = unpolled(conn); err != nil {
 		t.Fatal(err)
 	}
 	if other, err = listener.Accept(); err != nil {
@@ -29,7 +33,7 @@ func pipe(t *testing.T, network string) (unpolledEnd, other net.Conn) {
 	}
 	t.Cleanup(func() { _, _ = unpolledEnd.Close(), other.Close() }) // most are closed already
 	if _, ok := unpolledEnd.(*unpolledConn); !ok {
-		t.Fatalf("dialReplication(%s) = %T, want a connection of our own", network, unpolledEnd)
+		t.Fatalf("unpolled(%s) = %T, want a connection of our own", network, unpolledEnd)
 	}
 	return unpolledEnd, other
 }

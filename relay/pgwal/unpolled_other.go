@@ -2,12 +2,7 @@
 
 package pgwal
 
-import (
-	"context"
-	"net"
-)
+import "net"
 
-// dialReplication connects for a stream. On Linux its reads are paced; elsewhere the connection is an ordinary one.
-func dialReplication(ctx context.Context, network, addr string) (net.Conn, error) {
-	return (&net.Dialer{}).DialContext(ctx, network, addr)
-}
+// unpolled is for Linux: elsewhere the connection stays as it is, and reads without pauses.
+func unpolled(conn net.Conn) (net.Conn, error) { return conn, nil }
