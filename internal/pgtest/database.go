@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	neturl "net/url"
 	"sync/atomic"
 	"testing"
 
@@ -18,6 +19,24 @@ var names atomic.Int64 // numbers databases and slots within this process
 func URL(t testing.TB) string {
 	t.Helper()
 	return sharedServer(t).URL(t)
+}
+
+// Local is the same database's connection string through the Unix socket of its server.
+func Local(t testing.TB, url string) string {
+	t.Helper()
+	u, err := neturl.Parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dir string
+	if err := Pool(t, url).QueryRow(t.Context(), `show unix_socket_directories`).Scan(&dir); err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Set("host", dir)
+	query.Set("port", u.Port())
+	u.Host, u.RawQuery = "", query.Encode()
+	return u.String()
 }
 
 // URL is the connection string of a new, empty database on the server.

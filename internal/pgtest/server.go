@@ -75,7 +75,8 @@ func (s *Server) start(ctx context.Context) error {
 		Binaries: binaries, Dir: s.data(), Port: s.port,
 		Settings: map[string]string{
 			"fsync": "off", "full_page_writes": "off", "max_connections": "300", "max_prepared_transactions": "10",
-			"autovacuum_naptime": "1h", "shared_buffers": "64MB", "log_min_messages": "error",
+			"unix_socket_directories": s.data(),
+			"autovacuum_naptime":      "1h", "shared_buffers": "64MB", "log_min_messages": "error",
 		},
 	})
 	if err != nil {

@@ -9,6 +9,8 @@ import "time"
 // while data keeps coming, the reader pauses whenever it has taken all there was: a millisecond, and up to eight while it comes fast. Events that are few
 // never wait: it takes several looks in quick succession to begin, and a pause that brought little to end.
 type pacer struct {
+	shortest, longest time.Duration
+
 	since   time.Time     // when the looks that are counted began
 	looks   int           // that found nothing, since then
 	pause   time.Duration // the latest; zero while no data keeps coming
@@ -24,10 +26,22 @@ const (
 	paceShortest = time.Millisecond
 	paceLongest  = 8 * time.Millisecond
 
+	// paceLocal is the pause of a Unix socket. It holds some 200 KiB (net.core.wmem_default), in which each message counts with what the kernel keeps of it:
+	// less than a hundred small transactions, and then its sender stands still.
+	paceLocal = 250 * time.Microsecond
+
 	// paceWorth is what must come per millisecond for another pause, and paceFast for one of twice its length.
 	paceWorth = 4 << 10
 	paceFast  = 16 << 10
 )
+
+// newPacer is for a connection of the network, named as package net does.
+func newPacer(network string) pacer {
+	if network == "unix" {
+		return pacer{shortest: paceLocal, longest: paceLocal}
+	}
+	return pacer{shortest: paceShortest, longest: paceLongest}
+}
 
 // took counts what a read has brought.
 func (p *pacer) took(n int) { p.brought += n }
@@ -38,7 +52,7 @@ func (p *pacer) drained(now time.Time) time.Duration {
 	case p.pause > 0:
 		p.pause = p.next(now)
 	case p.keepsComing(now):
-		p.pause = paceShortest
+		p.pause = p.shortest
 	default:
 		return 0
 	}
@@ -53,9 +67,9 @@ func (p *pacer) next(now time.Time) time.Duration {
 	case rate < paceWorth:
 		return 0
 	case rate >= paceFast:
-		return min(2*p.pause, paceLongest)
+		return min(2*p.pause, p.longest)
 	}
-	return max(p.pause/2, paceShortest)
+	return max(p.pause/2, p.shortest)
 }
 
 // keepsComing counts a look that has found nothing.

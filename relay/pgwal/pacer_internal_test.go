@@ -22,7 +22,7 @@ func reads(p *pacer, now *time.Time, n, bytes int, apart time.Duration) (pauses 
 // paced is a pacer that has just asked for its first pause.
 func paced(t *testing.T, now *time.Time) *pacer {
 	t.Helper()
-	var p pacer
+	p := newPacer("tcp")
 	if pauses := reads(&p, now, paceLooks, 700, 20*time.Microsecond); !slices.Equal(pauses, []time.Duration{paceShortest}) {
 		t.Fatalf("pauses of %v in the first %d reads, want one at their end", pauses, paceLooks)
 	}
@@ -32,7 +32,7 @@ func paced(t *testing.T, now *time.Time) *pacer {
 func TestEventsThatAreFewAreReadAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, apart := range map[string]time.Duration{"one every 10 ms": 10 * time.Millisecond, "5,000 a second": 200 * time.Microsecond} {
-		var p pacer
+		p := newPacer("tcp")
 		now := time.Now()
 		if pauses := reads(&p, &now, 1000, 700, apart); len(pauses) != 0 {
 			t.Errorf("%s: %d pauses, want none", name, len(pauses))
@@ -81,5 +81,16 @@ func TestAnEventLongAfterAPauseIsReadAtOnce(t *testing.T) {
 	reads(p, &now, 10, 5*paceFast, time.Microsecond)
 	if pauses := reads(p, &now, 1, 2*paceFast, time.Second); len(pauses) != 0 {
 		t.Errorf("a pause of %v a second after the latest, want none", pauses)
+	}
+}
+
+// A Unix socket takes less than a hundred small transactions, and its sender then stands still until it is read.
+func TestAUnixSocketIsReadInShortPauses(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p := newPacer("unix")
+	pauses := reads(&p, &now, paceLooks+10, 100<<10, time.Microsecond)
+	if want := slices.Repeat([]time.Duration{paceLocal}, 11); !slices.Equal(pauses, want) {
+		t.Errorf("pauses of %v while data comes fast, want %v", pauses, want)
 	}
 }

@@ -44,6 +44,28 @@ func TestCommittedRowsComeInCommitOrder(t *testing.T) {
 	}
 }
 
+func TestAUnixSocketIsReadAsAConnectionOverTheNetwork(t *testing.T) {
+	t.Parallel()
+	d := migrated(t)
+	d.url = pgtest.Local(t, d.url)
+	s := open(t, d.source(t, nil))
+	const rows = 2000
+	d.exec(t, `insert into outbox_events (id, aggregate_type, aggregate_id, event_type, payload)
+		select gen_random_uuid(), 'thing', 'thing-' || i, 'things', to_json(repeat('x', 500)) from generate_series(1, $1) i`, rows)
+	for events := 0; events < rows; {
+		batch, err := next(t, s)
+		if err != nil {
+			t.Fatalf("Next = %v after %d of %d events", err, events, rows)
+		}
+		events += len(batch.Events)
+	}
+	var port int
+	d.scan(t, `select client_port from pg_stat_replication join pg_replication_slots on pid = active_pid where slot_name = $1`, []any{d.slot}, &port)
+	if port != -1 { // as the server tells a Unix socket
+		t.Errorf("the relay reads from port %d, want a Unix socket", port)
+	}
+}
+
 func TestTheSlotMovesOnlyWhenItIsTold(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)

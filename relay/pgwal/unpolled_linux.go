@@ -38,7 +38,7 @@ func unpolled(conn net.Conn) (net.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	c := &unpolledConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), sleep: nanosleep}
+	c := &unpolledConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), sleep: nanosleep, pacer: newPacer(conn.RemoteAddr().Network())}
 	var dupErr error
 	err = control.Control(func(fd uintptr) {
 		c.fd, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
