@@ -71,11 +71,12 @@ func javaVersion(ctx context.Context, java string) string {
 
 // busy is the share of the processors' time that the machine spends on whatever runs now, looked at for a moment.
 func busy(ctx context.Context, look time.Duration) (float64, error) {
-	before := machineTicks()
+	before := processorTicks()
 	if err := pause(ctx, look); err != nil {
 		return 0, err
 	}
-	return float64(machineTicks()-before) / ticksPerSecond / look.Seconds() / float64(runtime.NumCPU()), nil
+	after := processorTicks()
+	return float64(after.used+after.stolen-before.used-before.stolen) / ticksPerSecond / look.Seconds() / float64(runtime.NumCPU()), nil
 }
 
 // pause waits; it returns the cause of ctx's end when that comes first.

@@ -34,7 +34,7 @@ type watched struct {
 // usage is what the processes, and the machine, had used at a moment.
 type usage struct {
 	ticks   map[string]int64
-	machine int64
+	machine processors
 }
 
 func newMeter() *meter {
@@ -82,7 +82,7 @@ func (m *meter) run(ctx context.Context) {
 func (m *meter) mark(ctx context.Context) usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := usage{ticks: make(map[string]int64), machine: machineTicks()}
+	at := usage{ticks: make(map[string]int64), machine: processorTicks()}
 	for _, w := range m.watched {
 		resident := 0.0
 		for _, pid := range w.pids(ctx) {
@@ -104,13 +104,15 @@ func (m *meter) between(from, to usage) []Use {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var uses []Use
-	other := to.machine - from.machine
+	other := to.machine.used - from.machine.used
 	for _, w := range m.watched {
 		ticks := to.ticks[w.name] - from.ticks[w.name]
 		other -= ticks
 		uses = append(uses, Use{w.name, float64(ticks) / ticksPerSecond, m.peak[w.name]})
 	}
-	return append(uses, Use{Process: ProcessOther, CPUSeconds: float64(max(other, 0)) / ticksPerSecond})
+	return append(uses,
+		Use{Process: ProcessOther, CPUSeconds: float64(max(other, 0)) / ticksPerSecond},
+		Use{Process: ProcessStolen, CPUSeconds: float64(to.machine.stolen-from.machine.stolen) / ticksPerSecond})
 }
 
 // processTicks reads user and system time. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: fields 14 and 15; the name, field 2, may hold
@@ -142,22 +144,37 @@ func residentMiB(pid int) float64 {
 	return pages * float64(os.Getpagesize()) / (1 << 20)
 }
 
-// machineTicks is all that the processors did: user, nice, system, irq, softirq and steal of the first line of /proc/stat.
-func machineTicks() int64 {
+// processors is what became of the processors' time.
+type processors struct {
+	used   int64 // by anything that runs on this machine
+	stolen int64 // by the host, for others, while something here wanted to run
+}
+
+func processorTicks() processors {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0
+		return processors{}
 	}
-	line, _, _ := strings.Cut(string(text), "\n")
+	return parseProcessors(string(text))
+}
+
+// parseProcessors reads the first line, https://man7.org/linux/man-pages/man5/proc_stat.5.html: user, nice, system, idle, iowait, irq, softirq, steal.
+func parseProcessors(stat string) (p processors) {
+	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)
-	var sum int64
-	for _, i := range []int{1, 2, 3, 6, 7, 8} {
-		if i < len(fields) {
-			ticks, _ := strconv.ParseInt(fields[i], 10, 64) // not a number: 0
-			sum += ticks
-		}
+	if len(fields) < 9 {
+		return processors{}
 	}
-	return sum
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		p.used += parseTicks(fields[i])
+	}
+	p.stolen = parseTicks(fields[8])
+	return p
+}
+
+func parseTicks(field string) int64 {
+	n, _ := strconv.ParseInt(field, 10, 64) // not a number: 0
+	return n
 }
 
 // children are the processes that a process started itself.

@@ -37,8 +37,8 @@ func (p *page) relayMethod(r RelayResults) {
   decodes nothing; walpost makes a record of each event, throws it away and confirms it.
 - **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
   runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
-- **The tail** has a share that is no relay's: all servers write to one disk, and the broker's collector stops it for some 20 ms now and then. A run with
-  `+"`--dir`"+` on a file system in memory shows the figures without the disk.
+- **The tail** has a share that is no relay's: all servers write to one disk, the broker's collector stops it for some 20 ms now and then, and a host takes
+  its processors away (below: stolen). A run with `+"`--dir`"+` on a file system in memory shows the figures without the disk.
 %s- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
   its own, whose heap's limit is named below; a Java process keeps the memory that it once took.
 - **Debezium gets what it needs to be fast**: the settings of package debezium make it publish the same bytes and lose nothing; the one that costs speed, a limit
@@ -111,8 +111,10 @@ func (p *page) machine(f found) {
 			about.Began.Format("2006-01-02 15:04 MST"), about.Minutes, 100*about.Busy)})
 	}
 	if f.relay != nil {
-		o := f.relay.others() // tells a disturbed run from a quiet one
-		table = append(table, []string{"other load in bench relay", fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*o.Median, 100*o.Max)})
+		for _, disturbance := range [][2]string{{"other load in bench relay", ProcessOther}, {"stolen by the host meanwhile", ProcessStolen}} {
+			share := f.relay.shares(disturbance[1])
+			table = append(table, []string{disturbance[0], fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*share.Median, 100*share.Max)})
+		}
 	}
 	p.table(table)
 	p.terms(runs[0].Settings)

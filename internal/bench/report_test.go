@@ -103,6 +103,7 @@ func use(relay, walsender, peak float64) []bench.Use {
 		{Process: bench.ProcessRelay, CPUSeconds: relay, PeakMiB: peak},
 		{Process: bench.ProcessWalsender, CPUSeconds: walsender, PeakMiB: 30},
 		{Process: bench.ProcessOther, CPUSeconds: 0.1},
+		{Process: bench.ProcessStolen, CPUSeconds: 0.2},
 	}
 }
 

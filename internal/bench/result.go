@@ -74,8 +74,9 @@ const (
 	ProcessWalsender = "walsender" // PostgreSQL's, which reads the log for the contestant
 	ProcessPostgres  = "postgres"  // the rest of the server
 	ProcessKafka     = "kafka"
-	ProcessBench     = "bench" // writes and observes
-	ProcessOther     = "other" // whatever else ran on the machine
+	ProcessBench     = "bench"  // writes and observes
+	ProcessOther     = "other"  // whatever else ran on the machine
+	ProcessStolen    = "stolen" // no process: what the host gave to other machines while something here wanted to run
 )
 
 // Drain is one backlog, drained once.

@@ -161,3 +161,14 @@ func TestAContestantThatGivesUpIsNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatTheHostTakesAwayIsNotWhatTheMachineUses(t *testing.T) {
+	t.Parallel()
+	got := parseProcessors("cpu  1000 20 300 70000 500 6 70 800 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n")
+	if want := (processors{used: 1000 + 20 + 300 + 6 + 70, stolen: 800}); got != want {
+		t.Errorf("ticks = %+v, want %+v", got, want)
+	}
+	if got := parseProcessors("cpu  1000 20 300"); got != (processors{}) {
+		t.Errorf("ticks of a system that does not tell = %+v, want none", got)
+	}
+}

@@ -125,16 +125,16 @@ func peak(uses []Use, process string) float64 {
 	return most
 }
 
-// others is the share of one core that went to whatever else ran on the machine while it was measured: a quiet one has next to none.
-func (r RelayResults) others() Spread {
+// shares are those of one core that went to a process while it was measured.
+func (r RelayResults) shares(process string) Spread {
 	var values []float64
 	for _, d := range slices.Concat(r.Drains, r.Huge) {
 		if d.Seconds > 0 {
-			values = append(values, cpu(d.Use, ProcessOther)/d.Seconds)
+			values = append(values, cpu(d.Use, process)/d.Seconds)
 		}
 	}
 	for _, l := range r.Latencies {
-		values = append(values, cpu(l.Use, ProcessOther)/r.Seconds)
+		values = append(values, cpu(l.Use, process)/r.Seconds)
 	}
 	return spread(values)
 }
