@@ -11,6 +11,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/walpost/walpost/internal/freeport"
 )
 
 const (
@@ -61,7 +63,7 @@ func (w *world) startApplication(ctx context.Context) (a *application, err error
 		<-served
 		return err
 	}
-	addr, err := freeAddr(ctx)
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, errors.Join(err, a.stop(ctx))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walpost/walpost/debezium"
 	"github.com/walpost/walpost/internal/devstack/connect"
+	"github.com/walpost/walpost/internal/freeport"
 	"github.com/walpost/walpost/record"
 )
 
@@ -118,7 +119,7 @@ func (c connector) stop(ctx context.Context) error {
 
 // startWorker starts a Kafka Connect worker that shares nothing with others on the same Kafka.
 func (w *world) startWorker(ctx context.Context, name string) (*connect.Worker, error) {
-	addr, err := freeAddr(ctx)
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

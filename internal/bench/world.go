@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +27,7 @@ import (
 	"github.com/walpost/walpost/internal/devstack/kafka"
 	"github.com/walpost/walpost/internal/devstack/maven"
 	"github.com/walpost/walpost/internal/devstack/postgres"
+	"github.com/walpost/walpost/internal/freeport"
 )
 
 const (
@@ -177,11 +176,7 @@ func (w *world) close(ctx context.Context) error {
 }
 
 func (w *world) startPostgres(ctx context.Context) error {
-	addr, err := freeAddr(ctx)
-	if err != nil {
-		return err
-	}
-	port, err := portOf(addr)
+	port, err := freeport.Port()
 	if err != nil {
 		return err
 	}
@@ -217,20 +212,16 @@ func (w *world) database() debezium.Database {
 }
 
 func (w *world) startKafka(ctx context.Context) error {
-	addr, err := freeAddr(ctx)
+	addr, err := freeport.Addr()
 	if err != nil {
 		return err
 	}
-	controller, err := freeAddr(ctx)
-	if err != nil {
-		return err
-	}
-	port, err := portOf(controller)
+	controller, err := freeport.Port()
 	if err != nil {
 		return err
 	}
 	w.broker, err = kafka.Start(ctx, kafka.Config{
-		Artifacts: w.stack.Artifacts, Dir: w.path("kafka"), Addr: addr, ControllerPort: port, HeapMiB: kafkaHeapMiB,
+		Artifacts: w.stack.Artifacts, Dir: w.path("kafka"), Addr: addr, ControllerPort: controller, HeapMiB: kafkaHeapMiB,
 		JavaOptions: append(javaOptions(), fmt.Sprintf("-Xms%dm", kafkaHeapMiB)), // as its own scripts do; a heap that grows as needed is collected every other second
 	})
 	if err != nil {
@@ -337,23 +328,6 @@ func sortedSettings(settings map[string]string) string {
 		list = append(list, name+"="+settings[name])
 	}
 	return strings.Join(list, ", ")
-}
-
-// freeAddr is a loopback address whose port was free a moment ago; whoever is started there says so when it has been taken.
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-func portOf(addr string) (int, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walpost/walpost/internal/devstack/kafka"
+	"github.com/walpost/walpost/internal/freeport"
 )
 
 // watermarkTopic is where the relay keeps its watermarks.
@@ -20,14 +21,14 @@ const watermarkTopic = "outbox.relay.watermarks"
 // startBroker starts Kafka with a listener of its own for the relays: to who comes by it the broker names the proxy as its address, so that all of a
 // relay's traffic goes through the proxy. The workload's consumer and our questions come by the other one.
 func (w *World) startBroker(ctx context.Context) error {
-	var ports [4]string
-	for i := range ports {
+	var addrs [4]string
+	for i := range addrs {
 		var err error
-		if ports[i], _, err = freeAddr(); err != nil {
+		if addrs[i], err = freeport.Addr(); err != nil {
 			return err
 		}
 	}
-	own, behind, front, controller := ports[0], ports[1], ports[2], ports[3]
+	own, behind, front, controller := addrs[0], addrs[1], addrs[2], addrs[3]
 	var err error
 	if w.toBroker, err = newProxy(ctx, front, behind); err != nil {
 		return err

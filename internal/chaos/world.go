@@ -142,7 +142,7 @@ func (w *World) Close(ctx context.Context) error {
 }
 
 func (w *World) startServer(ctx context.Context) error {
-	addr, port, err := freeAddr()
+	port, err := freeport.Port()
 	if err != nil {
 		return err
 	}
@@ -150,11 +150,11 @@ func (w *World) startServer(ctx context.Context) error {
 	if w.server, err = postgres.Start(ctx, w.postgres); err != nil {
 		return err
 	}
-	front, _, err := freeAddr()
+	front, err := freeport.Addr()
 	if err != nil {
 		return err
 	}
-	w.toServer, err = newProxy(ctx, front, addr)
+	w.toServer, err = newProxy(ctx, front, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	return err
 }
 
@@ -189,19 +189,6 @@ func (w *World) walpost(ctx context.Context, args ...string) error {
 		return fmt.Errorf("walpost %s: %w: %s", strings.Join(args[:2], " "), errors.Join(ctx.Err(), err), strings.TrimSpace(string(out)))
 	}
 	return nil
-}
-
-// freeAddr is an address on loopback that is this process's, also while its server is down.
-func freeAddr() (addr string, port int, err error) {
-	if addr, err = freeport.Addr(); err != nil {
-		return "", 0, err
-	}
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, err
-	}
-	port, err = strconv.Atoi(text)
-	return addr, port, err
 }
 
 // Stack is what the world was made from.

@@ -1,4 +1,4 @@
-// Package freeport finds ports on loopback for servers that tests, and the fault campaign, start in other processes.
+// Package freeport finds ports on loopback for servers that tests, measurements and the fault campaign start in other processes.
 //
 // It looks below the range from which systems take the ports of outgoing connections: a port that was free a moment ago is lost there to any client.
 // The invariant: no two test processes of this machine and user are given the same port while both live. Programs that do not ask here may still take one;
@@ -26,16 +26,26 @@ const (
 // Addr is an address on 127.0.0.1 whose port is free at this moment, and this process's until its end.
 func Addr() (string, error) { return Row(1) }
 
+// Port is the port of an address as those of Addr.
+func Port() (int, error) { return row(1) }
+
 // Row is the first of n addresses with successive ports, all as those of Addr.
 func Row(n int) (string, error) {
-	var err error
+	port, err := row(n)
+	if err != nil {
+		return "", err
+	}
+	return addr(port), nil
+}
+
+func row(n int) (port int, err error) {
 	for range tries {
-		port := first + rand.IntN(last-first-n)
+		port = first + rand.IntN(last-first-n)
 		if err = take(port, n); err == nil {
-			return addr(port), nil
+			return port, nil
 		}
 	}
-	return "", fmt.Errorf("no %d free ports side by side found on 127.0.0.1: %w", n, err)
+	return 0, fmt.Errorf("no %d free ports side by side found on 127.0.0.1: %w", n, err)
 }
 
 func addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

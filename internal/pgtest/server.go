@@ -9,11 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -56,7 +54,7 @@ func newServer(ctx context.Context) (*Server, error) {
 	}
 	s := &Server{dir: dir}
 	for range 5 { // somebody else may take the port between our look and the server's
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = freeport.Port(); err != nil {
 			break
 		}
 		if err = s.start(ctx); err == nil {
@@ -173,18 +171,6 @@ func (s *Server) copyData(t testing.TB, from, to string) {
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
-
-func freePort() (int, error) {
-	addr, err := freeport.Addr()
-	if err != nil {
-		return 0, err
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
-}
 
 func skip(t testing.TB, err error) {
 	t.Helper()

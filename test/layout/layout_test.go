@@ -52,7 +52,7 @@ var imports = map[string][]string{
 	"internal/devstack/kafka":     {"internal/devstack/child", "internal/devstack/jvm", "internal/devstack/maven"},
 	"internal/devstack/connect":   {"internal/devstack/child", "internal/devstack/jvm", "internal/devstack/maven"},
 	"internal/devstack/stack":     {"internal/devstack", "internal/devstack/"},
-	"internal/bench":              {"debezium", "record", "relay", "relay/", "internal/devstack/"},
+	"internal/bench":              {"debezium", "record", "relay", "relay/", "internal/devstack/", "internal/freeport"},
 	"internal/chaos":              {"record", "outbox", "outbox/outboxpgx", "internal/devstack/", "internal/freeport"},
 	"internal/generated/":         {},
 	"internal/pgtest":             {"internal/devstack/postgres", "internal/freeport", "migrations"},
