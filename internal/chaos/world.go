@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -154,7 +152,7 @@ func (w *World) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.toServer, err = newProxy(ctx, front, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	w.toServer, err = newProxy(ctx, front, w.server.Addr())
 	return err
 }
 

@@ -1,7 +1,7 @@
 // Package freeport finds ports on loopback for servers that tests, measurements and the fault campaign start in other processes.
 //
 // It looks below the range from which systems take the ports of outgoing connections: a port that was free a moment ago is lost there to any client.
-// The invariant: no two test processes of this machine and user are given the same port while both live. Programs that do not ask here may still take one;
+// The invariant: no two processes of this machine and user are given the same port while both live. Programs that do not ask here may still take one;
 // what is started there has to say so.
 package freeport
 

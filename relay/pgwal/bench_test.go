@@ -21,19 +21,20 @@ const benchRows = 200_000
 func BenchmarkReading(b *testing.B) {
 	url := pgtest.StartServer(b).Migrated(b)
 	d := database{Pool: pgtest.Pool(b, url), url: url, slot: pgtest.SlotName(b)}
-	until := d.committed(b, benchRows)
-	b.Run("tcp", func(b *testing.B) { d.benchmarkReading(b, until) })
-	d.url = pgtest.Local(b, url)
-	b.Run("unix", func(b *testing.B) { d.benchmarkReading(b, until) })
-}
-
-func (d database) benchmarkReading(b *testing.B, until relay.LSN) {
 	var programs string
 	d.scan(b, `select setting from pg_config where name = 'BINDIR'`, nil, &programs)
 	yardstick := filepath.Join(programs, "pg_recvlogical")
 	if _, err := os.Stat(yardstick); err != nil {
 		b.Skipf("no pg_recvlogical: %v", err)
 	}
+	until := d.committed(b, benchRows)
+	b.Run("tcp", func(b *testing.B) { d.benchmarkReading(b, yardstick, until) })
+	d.url = pgtest.Local(b, url)
+	b.Run("unix", func(b *testing.B) { d.benchmarkReading(b, yardstick, until) })
+}
+
+func (d database) benchmarkReading(b *testing.B, yardstick string, until relay.LSN) {
+	b.Helper()
 	var rates, ratios []float64
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,10 +1,8 @@
 package pgwal_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -41,28 +39,6 @@ func TestCommittedRowsComeInCommitOrder(t *testing.T) {
 	}
 	if age := time.Since(got[0].CommittedAt); age < -time.Minute || age > time.Minute {
 		t.Errorf("CommittedAt is %v ago, want now", age)
-	}
-}
-
-func TestAUnixSocketIsReadAsAConnectionOverTheNetwork(t *testing.T) {
-	t.Parallel()
-	d := migrated(t)
-	d.url = pgtest.Local(t, d.url)
-	s := open(t, d.source(t, nil))
-	const rows = 2000
-	d.exec(t, `insert into outbox_events (id, aggregate_type, aggregate_id, event_type, payload)
-		select gen_random_uuid(), 'thing', 'thing-' || i, 'things', to_json(repeat('x', 500)) from generate_series(1, $1) i`, rows)
-	for events := 0; events < rows; {
-		batch, err := next(t, s)
-		if err != nil {
-			t.Fatalf("Next = %v after %d of %d events", err, events, rows)
-		}
-		events += len(batch.Events)
-	}
-	var port int
-	d.scan(t, `select client_port from pg_stat_replication join pg_replication_slots on pid = active_pid where slot_name = $1`, []any{d.slot}, &port)
-	if port != -1 { // as the server tells a Unix socket
-		t.Errorf("the relay reads from port %d, want a Unix socket", port)
 	}
 }
 
@@ -372,50 +348,4 @@ func TestTheRelaysOwnConnectionIsCutWhenItFreezes(t *testing.T) {
 		return err == nil
 	})
 	_ = frozen.Close() // nobody listens
-}
-
-func TestAServerThatIsSilentFromTheStartIsGivenUp(t *testing.T) {
-	t.Parallel()
-	for name, connection := range map[string]int{"when it is asked": 1, "when the stream is to start": 2} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := migrated(t)
-			d.exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", d.slot)
-			wire := newWireUntil(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port), connection)
-			src := d.source(t, func(c *pgwal.Config) { c.URL, c.ConnectTimeout = through(d, wire.Addr()), 500*time.Millisecond })
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			_, err := src.Open(ctx)
-			var halt *relay.HaltError
-			if err == nil || errors.As(err, &halt) || ctx.Err() != nil {
-				t.Errorf("Open = %v with the test's patience at %v, want a passing error before", err, ctx.Err())
-			}
-		})
-	}
-}
-
-// through is the database's URL by way of another address.
-func through(d database, by net.Addr) string {
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", d.Config().ConnConfig.User, by, d.Config().ConnConfig.Database)
-}
-
-func TestAServerThatGoesSilentIsGivenUp(t *testing.T) {
-	t.Parallel()
-	d := migrated(t)
-	wire := newWire(t, fmt.Sprintf("%s:%d", d.Config().ConnConfig.Host, d.Config().ConnConfig.Port))
-	src := d.source(t, func(c *pgwal.Config) {
-		c.URL, c.SenderTimeout = through(d, wire.Addr()), time.Second
-	})
-	s := open(t, src)
-	d.exec(t, insert("a"))
-	read(t, s, 1)
-	wire.goSilent()
-	began := time.Now()
-	_, err := next(t, s)
-	if err == nil {
-		t.Error("Next = nil, want an error")
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("silence was noticed after %v (%v), want about twice a second", took, err)
-	}
 }

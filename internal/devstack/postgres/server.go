@@ -94,7 +94,7 @@ func Attach(ctx context.Context, dir string) (*Server, error) {
 func recordOf(dir string) string { return dir + ".process" }
 
 // URL is the connection string of a database on the server.
-func (s *Server) URL(database string) string { return URL(s.addr(), database) }
+func (s *Server) URL(database string) string { return URL(s.Addr(), database) }
 
 // URL is the connection string of a database on a server that Start made, at the address.
 func URL(addr, database string) string {
@@ -102,7 +102,8 @@ func URL(addr, database string) string {
 	return u.String()
 }
 
-func (s *Server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.cfg.Port)) }
+// Addr is where it listens, host:port on loopback.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.cfg.Port)) }
 
 // PID is the process id of the server.
 func (s *Server) PID() int { return s.proc.PID() }
@@ -218,7 +219,7 @@ func (s *Server) spawn(ctx context.Context) error {
 	var err error
 	s.proc, err = child.Start(ctx, child.Command{
 		Name: "PostgreSQL", Path: filepath.Join(s.cfg.Binaries.Dir, "postgres"), Args: args, Credential: s.runAs.credential(),
-		Addr: s.addr(), Record: recordOf(s.cfg.Dir),
+		Addr: s.Addr(), Record: recordOf(s.cfg.Dir),
 		Stop: []child.Step{
 			{Signal: syscall.SIGINT, Patience: stopTimeout}, // fast shutdown; SIGTERM would wait for clients
 			{Signal: syscall.SIGQUIT, Patience: stopTimeout},
