@@ -50,10 +50,12 @@ topics: ## create the topics (KAFKA_BROKERS, else the broker of `dev`)
 bench: ## run the micro-benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+# Kafka's data is in memory, where there is room for it: on one disk with PostgreSQL's each waits for the other's writes. KAFKA_DIR= puts it there.
+KAFKA_DIR ?= $(wildcard /dev/shm)
 performance: build ## measure for docs/performance.md: three quarters of an hour, on a machine that does nothing else
-	bin/walpost bench relay --out docs
-	bin/walpost bench path --out docs
-	bin/walpost bench soak --out docs
+	bin/walpost bench relay --out docs $(if $(KAFKA_DIR),--kafka-dir $(KAFKA_DIR))
+	bin/walpost bench path --out docs $(if $(KAFKA_DIR),--kafka-dir $(KAFKA_DIR))
+	bin/walpost bench soak --out docs $(if $(KAFKA_DIR),--kafka-dir $(KAFKA_DIR))
 
 chaos: build ## hold exactly once against 20 runs of kills and cut connections, and that against broken relays: half an hour
 	bin/walpost chaos

@@ -37,13 +37,11 @@ func (p *page) relayMethod(r RelayResults) {
   decodes nothing; walpost makes a record of each event, throws it away and confirms it.
 - **Latency**: %d connections write at a steady rate, one event a transaction, waiting for the disk; %v at each rate are warm-up, then %g s are measured. The clock
   runs from the commit's return in the writer to the consumer that has the record. An event that comes before its writer has its answer counts as 0.
-- **The tail** has a share that is no relay's: all servers write to one disk, the broker's collector stops it for some 20 ms now and then, and a host takes
-  its processors away (below: stolen). A run with `+"`--dir`"+` on a file system in memory shows the figures without the disk.
-%s- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
+%s%s- **Processor time and memory** are those of the processes as the system counts them (/proc), memory looked at every %d ms. Each Debezium runs on a worker of
   its own, whose heap's limit is named below; a Java process keeps the memory that it once took.
 - **Debezium gets what it needs to be fast**: the settings of package debezium make it publish the same bytes and lose nothing; the one that costs speed, a limit
   of the queue in bytes, is off as it is by default. Kafka and the workers run with Java's own compiler and collector, not with the small ones of `+"`stack up`"+`.
-`, partitions, fetchBytes>>20, r.Repeats, absent(r), count(r.Rows), payloadBytes, writers, warmup, r.Seconds, aloneMethod(r)+hugeMethod(r), samplePeriod.Milliseconds())
+`, partitions, fetchBytes>>20, r.Repeats, absent(r), count(r.Rows), payloadBytes, writers, warmup, r.Seconds, tailMethod(r.About.Disks), aloneMethod(r)+hugeMethod(r), samplePeriod.Milliseconds())
 }
 
 // absent names who was measured in fewer rounds than the others.
@@ -59,6 +57,16 @@ func absent(r RelayResults) string {
 		}
 	}
 	return text.String()
+}
+
+func tailMethod(d Disks) string {
+	text := "all servers write to one disk"
+	if d.Postgres != d.Kafka {
+		text = fmt.Sprintf("PostgreSQL waits for its disk (%s; Kafka's data is apart from it, on %s, as they never share one in production)", d.Postgres, d.Kafka)
+	}
+	return fmt.Sprintf(`- **The tail** has a share that is no relay's: %s, the broker's collector stops it for some 20 ms
+  now and then, and a host takes its processors away (below: stolen).
+`, text)
 }
 
 func aloneMethod(r RelayResults) string {
@@ -115,6 +123,9 @@ func (p *page) machine(f found) {
 			share := f.relay.shares(disturbance[1])
 			table = append(table, []string{disturbance[0], fmt.Sprintf("%.0f %% of a core (median; highest %.0f %%)", 100*share.Median, 100*share.Max)})
 		}
+	}
+	for _, run := range runs {
+		table = append(table, []string{"disks in bench " + run.what, fmt.Sprintf("PostgreSQL %s, Kafka %s", run.Disks.Postgres, run.Disks.Kafka)})
 	}
 	p.table(table)
 	p.terms(runs[0].Settings)

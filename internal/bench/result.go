@@ -39,8 +39,15 @@ type About struct {
 	Minutes  float64           `json:"minutes"`
 	Command  string            `json:"command"` // that makes such a run again
 	Machine  Machine           `json:"machine"`
+	Disks    Disks             `json:"disks"`
 	Busy     float64           `json:"busy"`     // share of the processors that was taken before anything was started
 	Settings map[string]string `json:"settings"` // of the servers, those that were set for the run
+}
+
+// Disks are the file systems that the servers' data was on.
+type Disks struct {
+	Postgres string `json:"postgres"`
+	Kafka    string `json:"kafka"`
 }
 
 // Contestant is who was measured.

@@ -8,9 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +45,7 @@ type Stack struct {
 	Postgres  postgres.Binaries // required
 	Artifacts maven.Artifacts   // Kafka, Kafka Connect and Debezium; required
 	Dir       string            // folder for all data, which must be empty or missing; it is left behind. Default: a temporary one, which is removed
+	KafkaDir  string            // folder on a disk of Kafka's own, in which its data gets a temporary one, which is removed. Default: the data is in Dir
 
 	ConnectHeapMiB  int               // limit of a worker's heap; default 2048
 	ConnectSettings map[string]string // further worker settings; default none
@@ -68,9 +67,8 @@ func postgresSettings() map[string]string {
 
 // world is the running stack of one run.
 type world struct {
-	stack     Stack
-	dir       string
-	temporary bool
+	stack Stack
+	folders
 
 	server    *postgres.Server
 	pool      *pgxpool.Pool
@@ -83,7 +81,7 @@ type world struct {
 
 // open starts the stack with a worker for each name. What has been started is stopped again when a part fails.
 func open(ctx context.Context, s Stack, workers []string) (w *world, err error) {
-	w = &world{stack: s, dir: s.Dir, workers: make(map[string]*connect.Worker), transport: &http.Transport{}}
+	w = &world{stack: s, workers: make(map[string]*connect.Worker), transport: &http.Transport{}}
 	if w.stack.Progress == nil {
 		w.stack.Progress = io.Discard
 	}
@@ -92,7 +90,7 @@ func open(ctx context.Context, s Stack, workers []string) (w *world, err error) 
 			err = errors.Join(err, w.close(ctx))
 		}
 	}()
-	if err := w.makeDir(); err != nil {
+	if w.folders, err = makeFolders(s.Dir, s.KafkaDir); err != nil {
 		return nil, err
 	}
 	w.say("starting PostgreSQL %s, Kafka %s and %d workers of Kafka Connect in %s", s.Postgres.Version, s.Artifacts.Kafka, len(workers), w.dir)
@@ -117,31 +115,6 @@ func open(ctx context.Context, s Stack, workers []string) (w *world, err error) 
 	}
 	return w, group.Wait()
 }
-
-// makeDir makes the folder so that the account which runs PostgreSQL for root can enter it.
-func (w *world) makeDir() error {
-	var err error
-	if w.dir == "" {
-		w.temporary = true
-		if w.dir, err = os.MkdirTemp("", "walpost-bench-"); err != nil {
-			return err
-		}
-		return os.Chmod(w.dir, 0o755)
-	}
-	if w.dir, err = filepath.Abs(w.dir); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(w.dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("folder %s is not empty: a measurement begins with nothing, name another", w.dir)
-	}
-	return os.MkdirAll(w.dir, 0o755)
-}
-
-func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 func (w *world) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(w.stack.Progress, format+"\n", args...) // talk is not worth failing for
@@ -169,10 +142,7 @@ func (w *world) close(ctx context.Context) error {
 		cancel()
 		err = w.server.Stop(hurry)
 	}
-	if !w.temporary || w.dir == "" {
-		return err
-	}
-	return errors.Join(err, os.RemoveAll(w.dir))
+	return errors.Join(err, w.remove())
 }
 
 func (w *world) startPostgres(ctx context.Context) error {
@@ -221,7 +191,7 @@ func (w *world) startKafka(ctx context.Context) error {
 		return err
 	}
 	w.broker, err = kafka.Start(ctx, kafka.Config{
-		Artifacts: w.stack.Artifacts, Dir: w.path("kafka"), Addr: addr, ControllerPort: controller, HeapMiB: kafkaHeapMiB,
+		Artifacts: w.stack.Artifacts, Dir: w.kafka, Addr: addr, ControllerPort: controller, HeapMiB: kafkaHeapMiB,
 		JavaOptions: append(javaOptions(), fmt.Sprintf("-Xms%dm", kafkaHeapMiB)), // as its own scripts do; a heap that grows as needed is collected every other second
 	})
 	if err != nil {
@@ -318,7 +288,7 @@ func (w *world) about(ctx context.Context, command string, began time.Time, busy
 	}
 	return About{
 		Began: began.UTC().Truncate(time.Second), Minutes: round(time.Since(began).Minutes(), 1), Command: command,
-		Machine: machine(ctx, w.stack), Busy: round(busyBefore, 3), Settings: settings,
+		Machine: machine(ctx, w.stack), Disks: w.disks(ctx), Busy: round(busyBefore, 3), Settings: settings,
 	}
 }
 

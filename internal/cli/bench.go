@@ -34,12 +34,14 @@ type benchFlags struct {
 	duration time.Duration
 	repeats  int
 	out, dir string
+	kafkaDir string
 }
 
 func (f *benchFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.duration, "duration", f.duration, "length of a measurement, after 2s of warm-up")
 	cmd.Flags().StringVar(&f.out, "out", "bench-results", "folder for the report; its results are below "+bench.Folder+"/")
 	cmd.Flags().StringVar(&f.dir, "dir", "", "empty folder for the servers' data, which is kept; a temporary one when empty")
+	cmd.Flags().StringVar(&f.kafkaDir, "kafka-dir", "", "folder on a disk of Kafka's own, in which its data is while it is measured; with the rest when empty")
 	config.Flags(cmd.Flags(), "pg-bin")
 }
 
@@ -179,7 +181,7 @@ func (p *program) benchStack(ctx context.Context, f benchFlags) (bench.Stack, er
 	}
 	build := ops.ReadBuild()
 	return bench.Stack{
-		Program: parts.program, Version: build.Version + " " + build.Revision, Postgres: parts.postgres, Artifacts: parts.artifacts, Dir: f.dir,
+		Program: parts.program, Version: build.Version + " " + build.Revision, Postgres: parts.postgres, Artifacts: parts.artifacts, Dir: f.dir, KafkaDir: f.kafkaDir,
 		ConnectHeapMiB: p.cfg.ConnectHeap, Progress: progress{p},
 	}, nil
 }
