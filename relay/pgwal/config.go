@@ -46,11 +46,11 @@ type Config struct {
 	// false: such a row halts the relay.
 	DeadLetters bool
 
-	// QueueBytes bounds the events that wait to be published, the ones in flight included; a single event may exceed it. Defaults to 3 MiB.
+	// QueueBytes bounds the events that wait to be published, the ones in flight included; a single event may exceed it. Defaults to 2 MiB.
 	QueueBytes int64
 
 	// BatchBytes and BatchEvents bound a batch, and with it what a transaction may hold in memory before its end. BatchBytes is at most
-	// half of QueueBytes. They default to 1.5 MiB and 5,000.
+	// half of QueueBytes. They default to 1 MiB and 5,000.
 	BatchBytes  int64
 	BatchEvents int
 
@@ -72,8 +72,8 @@ func (c Config) withDefaults() Config {
 	c.Slot = cmp.Or(c.Slot, "walpost")
 	c.Publication = cmp.Or(c.Publication, "walpost_outbox")
 	c.Table = cmp.Or(c.Table, "outbox_events")
-	c.QueueBytes = cmp.Or(c.QueueBytes, 3<<20)
-	c.BatchBytes = cmp.Or(c.BatchBytes, min(3<<19, c.QueueBytes/2))
+	c.QueueBytes = cmp.Or(c.QueueBytes, 2<<20)
+	c.BatchBytes = cmp.Or(c.BatchBytes, min(1<<20, c.QueueBytes/2))
 	c.BatchEvents = cmp.Or(c.BatchEvents, 5000)
 	c.SenderTimeout = cmp.Or(c.SenderTimeout, 10*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 10*time.Second)
