@@ -23,26 +23,38 @@ type Alone struct {
 	Curve      Curve  `json:"curve"`  // from the return of the commit to the consumer
 }
 
-// alone writes one event at a time. One that does not come ends it: the count says so.
+// alone writes one event at a time, for the warm-up and then to be measured.
 func (s *session) alone(ctx context.Context) (Alone, error) {
 	if s.pace.alone == 0 {
 		return Alone{}, nil
 	}
+	if err := s.singly(ctx, s.pace.aloneWarm(), warmup); err != nil {
+		return Alone{}, err
+	}
 	first := s.written + 1
-	for began := time.Now(); s.written-first+1 < s.pace.alone && time.Since(began) < aloneLimit && s.tally.arrived() == s.written; {
-		if err := pause(ctx, alonePause+rand.N(alonePauses-alonePause)); err != nil {
-			return Alone{}, err
-		}
-		s.written++
-		if err := s.load.append(ctx, s.conns[0], s.written, time.Now()); err != nil {
-			return Alone{}, err
-		}
-		if err := s.tally.await(ctx, s.written, stallLimit, s.run.carrier.trouble); err != nil {
-			return Alone{}, err
-		}
+	if err := s.singly(ctx, s.pace.alone, aloneLimit); err != nil {
+		return Alone{}, err
 	}
 	l := s.measure(first, s.written-first+1)
 	return Alone{Events: l.Measured, Early: l.Early, Curve: l.Curve}, nil
+}
+
+// singly writes so many events, or as many as the time allows, each when the one before has come. One that does not come ends it: the count says so.
+func (s *session) singly(ctx context.Context, most int, limit time.Duration) error {
+	last := s.written + most
+	for began := time.Now(); s.written < last && time.Since(began) < limit && s.tally.arrived() == s.written; {
+		if err := pause(ctx, alonePause+rand.N(alonePauses-alonePause)); err != nil {
+			return err
+		}
+		s.written++
+		if err := s.load.append(ctx, s.conns[0], s.written, time.Now()); err != nil {
+			return err
+		}
+		if err := s.tally.await(ctx, s.written, stallLimit, s.run.carrier.trouble); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // AloneSummary is what all rounds of single events say together, in milliseconds.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	warmup       = 2 * time.Second // of each rate; its events are accounted for and not measured
+	warmup       = 2 * time.Second // of single events and of each rate; what is written in it is accounted for and not measured
 	probePeriod  = 100 * time.Millisecond
 	probesAtMost = 1200 // two minutes for a contestant to come to work
 )
@@ -23,11 +23,19 @@ type pace struct {
 }
 
 func (p pace) events() int {
-	sum := probesAtMost + p.alone
+	sum := probesAtMost + p.aloneWarm() + p.alone
 	for _, rate := range p.rates {
 		sum += p.warm(rate) + p.measured(rate)
 	}
 	return sum
+}
+
+// aloneWarm bounds the single events of the warm-up.
+func (p pace) aloneWarm() int {
+	if p.alone == 0 {
+		return 0
+	}
+	return int(warmup / alonePause)
 }
 
 func (p pace) warm(rate int) int     { return int(warmup.Seconds() * float64(rate)) }

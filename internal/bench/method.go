@@ -60,22 +60,25 @@ func absent(r RelayResults) string {
 }
 
 func tailMethod(d Disks) string {
-	text := "all servers write to one disk"
+	writes, apart := "all servers write to one disk", ""
 	if d.Postgres != d.Kafka {
-		text = fmt.Sprintf("PostgreSQL waits for its disk (%s; Kafka's data is apart from it, on %s, as they never share one in production)", d.Postgres, d.Kafka)
+		writes = "PostgreSQL waits for its disk"
+		apart = fmt.Sprintf(`- **Disks**: PostgreSQL's data is on one (%s) and Kafka's on another (%s), as they share none in production. Kafka waits for
+  its disk nowhere, but on the same file system its writes wait for PostgreSQL's flushes, whoever the contestant is.
+`, d.Postgres, d.Kafka)
 	}
-	return fmt.Sprintf(`- **The tail** has a share that is no relay's: %s, the broker's collector stops it for some 20 ms
-  now and then, and a host takes its processors away (below: stolen).
-`, text)
+	return fmt.Sprintf(`%s- **The tail** has a share that is no relay's: %s, the broker's collector stops it for some 20 ms now and then, and a
+  host takes its processors away (below: stolen).
+`, apart, writes)
 }
 
 func aloneMethod(r RelayResults) string {
 	if len(r.Alone) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(`- **One event alone**: one is written when the one before has arrived and a random pause of %d to %d ms is over, for %v at most in each round, whence the
-  different numbers of events. Who polls has just begun to wait when it is written, and sends it nearly a whole interval later.
-`, alonePause.Milliseconds(), alonePauses.Milliseconds(), aloneLimit)
+	return fmt.Sprintf(`- **One event alone**: one is written when the one before has arrived and a random pause of %d to %d ms is over; after %v of warm-up, for %v at most in each
+  round, whence the different numbers of events. Who polls has just begun to wait when it is written, and sends it nearly a whole interval later.
+`, alonePause.Milliseconds(), alonePauses.Milliseconds(), warmup, aloneLimit)
 }
 
 func hugeMethod(r RelayResults) string {
@@ -125,7 +128,9 @@ func (p *page) machine(f found) {
 		}
 	}
 	for _, run := range runs {
-		table = append(table, []string{"disks in bench " + run.what, fmt.Sprintf("PostgreSQL %s, Kafka %s", run.Disks.Postgres, run.Disks.Kafka)})
+		if run.Disks != (Disks{}) {
+			table = append(table, []string{"disks in bench " + run.what, fmt.Sprintf("PostgreSQL: %s; Kafka: %s", run.Disks.Postgres, run.Disks.Kafka)})
+		}
 	}
 	p.table(table)
 	p.terms(runs[0].Settings)

@@ -74,7 +74,7 @@ func (c RelayConfig) Estimate() time.Duration {
 	drain := 4*time.Second + time.Duration(c.Rows)*10*time.Microsecond
 	hold := 5*time.Second + time.Duration(len(c.Rates))*(c.Duration+warmup+time.Second)
 	if c.Alone > 0 {
-		hold += aloneLimit * 3 / 4
+		hold += warmup + aloneLimit*3/4
 	}
 	sum := 30*time.Second + c.hugeEstimate()
 	for _, name := range names {

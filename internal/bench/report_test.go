@@ -37,7 +37,8 @@ var about = bench.About{
 		Cores: 2, CPU: "A Processor", MemoryGiB: 8, System: "Debian GNU/Linux 12", Kernel: "6.1", Go: "go1.26", Walpost: "v1 abc", PostgreSQL: "15.18",
 		Kafka: "4.3.0", Debezium: "3.7.0.Final", Java: "17.0.19",
 	},
-	Busy: 0.01, Settings: map[string]string{"PostgreSQL": "autovacuum=off"},
+	Disks: bench.Disks{Postgres: "ext4 on /dev/vda", Kafka: "tmpfs"},
+	Busy:  0.01, Settings: map[string]string{"PostgreSQL": "autovacuum=off"},
 }
 
 // relayResults are made up: the report's golden shows what it makes of them.
