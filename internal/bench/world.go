@@ -80,25 +80,27 @@ type world struct {
 }
 
 // open starts the stack with a worker for each name. What has been started is stopped again when a part fails.
-func open(ctx context.Context, s Stack, workers []string) (w *world, err error) {
-	w = &world{stack: s, workers: make(map[string]*connect.Worker), transport: &http.Transport{}}
+func open(ctx context.Context, s Stack, workers []string) (*world, error) {
+	w := &world{stack: s, workers: make(map[string]*connect.Worker), transport: &http.Transport{}}
 	if w.stack.Progress == nil {
 		w.stack.Progress = io.Discard
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.close(ctx))
-		}
-	}()
-	if w.folders, err = makeFolders(s.Dir, s.KafkaDir); err != nil {
-		return nil, err
+	if err := w.start(ctx, workers); err != nil {
+		return nil, errors.Join(err, w.close(ctx))
 	}
-	w.say("starting PostgreSQL %s, Kafka %s and %d workers of Kafka Connect in %s", s.Postgres.Version, s.Artifacts.Kafka, len(workers), w.dir)
+	return w, nil
+}
+
+func (w *world) start(ctx context.Context, workers []string) (err error) {
+	if w.folders, err = makeFolders(w.stack.Dir, w.stack.KafkaDir); err != nil {
+		return err
+	}
+	w.say("starting PostgreSQL %s, Kafka %s and %d workers of Kafka Connect in %s", w.stack.Postgres.Version, w.stack.Artifacts.Kafka, len(workers), w.dir)
 	if err := w.startPostgres(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.startKafka(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	var mu sync.Mutex // protects w.workers
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -113,7 +115,7 @@ func open(ctx context.Context, s Stack, workers []string) (w *world, err error) 
 			return err
 		})
 	}
-	return w, group.Wait()
+	return group.Wait()
 }
 
 func (w *world) say(format string, args ...any) {

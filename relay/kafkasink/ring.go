@@ -19,14 +19,14 @@ import (
 // consumer: one id p50 40 to 50 ms, four 12 ms, sixteen 5 ms, and more are not better.
 type ring struct {
 	size int
-	gap  time.Duration // least time between the beginnings of two transactions: more often costs more than it brings
+	gap  time.Duration // least time between the beginnings of two transactions: more often costs the brokers more than it brings
 	rest time.Duration // how long a member is left alone after its transaction while another can be had: its markers take their time
 	keep time.Duration // how long a member may go unused: the brokers forget it after transactional.id.expiration.ms, seven days by default
 
 	settle time.Duration // how long a foreign transaction may hide the watermark: as long as the client's default timeout of Java
 }
 
-var defaultRing = ring{size: 16, gap: 2 * time.Millisecond, rest: 50 * time.Millisecond, keep: 24 * time.Hour, settle: time.Minute}
+var defaultRing = ring{size: 16, gap: 4 * time.Millisecond, rest: 50 * time.Millisecond, keep: 24 * time.Hour, settle: time.Minute}
 
 // member is a transactional id that was taken over.
 type member struct {
