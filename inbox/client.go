@@ -33,6 +33,7 @@ func (r *run) clientOptions() []kgo.Opt {
 		kgo.OnPartitionsAssigned(r.assigned),
 		kgo.OnPartitionsRevoked(r.revoked),
 		kgo.OnPartitionsLost(r.lost),
+		kgo.AdjustFetchOffsetsFn(r.reconcile),
 
 		// A dead letter goes to the partition it came from, modulo the topic's number of them, and counts when all replicas have it.
 		kgo.RequiredAcks(kgo.AllISRAcks()),

@@ -40,7 +40,11 @@ func (r *run) commitLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := r.commit(ctx, r.held()); err != nil {
+			err := r.commit(ctx, r.held())
+			if errors.Is(err, errNewHistory) {
+				return err
+			}
+			if err != nil {
 				r.cfg.Logger.Warn("offsets were not committed; the next tick tries again", "group", r.cfg.Group, "error", err)
 			}
 			r.reportLag()
@@ -72,7 +76,8 @@ func (r *run) surrender(parts []*partition, commit bool) error {
 	}
 }
 
-// commit sends the frontiers that Kafka does not have yet. A frontier never goes back during an assignment, so neither does the offset.
+// commit sends the frontiers that Kafka does not have yet, when the database has them as positions: what PostgreSQL loses is always the end of its
+// log, so if a position is there, so is every effect below it. A frontier never goes back during an assignment, so neither does the offset.
 // Each comes with the leader epoch of the record before it, by which the next owner finds out whether the log was truncated below.
 func (r *run) commit(ctx context.Context, parts []*partition) error {
 	offsets := make(map[string]map[int32]kgo.EpochOffset)
@@ -90,6 +95,10 @@ func (r *run) commit(ctx context.Context, parts []*partition) error {
 	ctx, cancel := context.WithTimeout(ctx, commitLimit)
 	defer cancel()
 	start := time.Now()
+	if err := r.store.advance(ctx, r.positionsOf(offsets)); err != nil {
+		r.observe.committed(time.Since(start), err)
+		return err
+	}
 	refused := make(map[string]map[int32]bool)
 	var errs []error
 	r.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {

@@ -58,6 +58,9 @@ type Config struct {
 	// Window bounds what is in memory of each partition.
 	Window Window
 
+	// PositionMismatch says what to do when Kafka has a later offset of a partition than table inbox_position. Defaults to Rewind.
+	PositionMismatch PositionMismatch
+
 	// Logger gets what an operator should see; never payloads. Defaults to none.
 	Logger *slog.Logger
 
@@ -96,6 +99,7 @@ func (c Config) withDefaults() Config {
 	c.Drain = cmp.Or(c.Drain, 25*time.Second)
 	c.Window.Records = cmp.Or(c.Window.Records, 10_000)
 	c.Window.Bytes = cmp.Or(c.Window.Bytes, 64<<20)
+	c.PositionMismatch = cmp.Or(c.PositionMismatch, Rewind)
 	c.Topics, c.Handlers = slices.Clone(c.Topics), maps.Clone(c.Handlers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -130,6 +134,8 @@ func (c Config) validate(pool *pgxpool.Pool) error {
 	rule(c.Drain > 0, "Drain is %v, not above 0", c.Drain)
 	rule(c.Window.Records > 0, "Window.Records is %d, below 1", c.Window.Records)
 	rule(c.Window.Bytes > 0, "Window.Bytes is %d, below 1", c.Window.Bytes)
+	rule(slices.Contains([]PositionMismatch{Rewind, Stop, TrustKafka}, c.PositionMismatch), "PositionMismatch is %q, not %s, %s or %s",
+		c.PositionMismatch, Rewind, Stop, TrustKafka)
 	rule(c.Observer == nil || newObservers(c.Observer).any(), "Observer, a %T, implements none of the Observer interfaces", c.Observer)
 	return errors.Join(errs...)
 }

@@ -19,9 +19,10 @@ type Consumer struct {
 }
 
 var (
-	errNotStarted = errors.New("inbox: the consumer is not running")
-	errNotJoined  = errors.New("inbox: the consumer has not joined its group yet")
-	errDraining   = errors.New("inbox: the consumer is stopping")
+	errNotStarted   = errors.New("inbox: the consumer is not running")
+	errNotJoined    = errors.New("inbox: the consumer has not joined its group yet")
+	errUnreconciled = errors.New("inbox: the consumer waits for the database to tell where to begin")
+	errDraining     = errors.New("inbox: the consumer is stopping")
 )
 
 // New makes a consumer from a pool, which stays the caller's and must outlive Run, and a configuration. It connects to nothing. The error
@@ -48,13 +49,25 @@ func (c *Consumer) setReady(err error) { c.ready.Store(&err) }
 //
 // Run also returns an error, after the same steps without the waiting, for what a further try would not mend: a committed offset that is
 // not in the log any more, a truncated or compacted topic, a refused authorization, a missing table at the start, or a panic anywhere but in a handler.
-// The process should then end. A database or broker that cannot be reached is waited for. Run can be called once.
+// The process should then end. A database or broker that cannot be reached is waited for. When the database turns out to have another history,
+// as after a failover to a standby that was behind, Run begins again by itself, at the positions that it has. Run can be called once.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.started.CompareAndSwap(false, true) {
 		return errors.New("inbox: Run was called before; make a new Consumer")
 	}
-	c.setReady(errNotJoined)
 	defer c.setReady(errNotStarted)
+	for {
+		err := c.runOnce(ctx)
+		if err == nil || !errors.Is(err, errNewHistory) || ctx.Err() != nil {
+			return err
+		}
+		c.cfg.Logger.Warn("what the database had may be gone; beginning again at the positions that it has", "group", c.cfg.Group, "error", err)
+	}
+}
+
+// runOnce is Run for one history of the database.
+func (c *Consumer) runOnce(ctx context.Context) error {
+	c.setReady(errNotJoined)
 	id, err := c.register(ctx)
 	if ctx.Err() != nil {
 		return nil

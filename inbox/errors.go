@@ -30,6 +30,16 @@ func Transient(err error) error {
 	return &classified{err: err, class: classTransient}
 }
 
+// Systemic marks err as the fault of something that the message is not to blame for and that others would meet as well, such as a service that
+// answers "come back later": the message is held, with growing pauses, for as long as that lasts, and no attempt is counted. Its key waits, others
+// go on. Systemic(nil) is nil.
+func Systemic(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &classified{err: err, class: classSystemic}
+}
+
 // IsPermanent reports whether a handler that returns err buries its message at once: it was made by Permanent, or carries the SQLSTATE of
 // data that the database will never take.
 func IsPermanent(err error) bool { return err != nil && classify(err) == classPermanent }
@@ -68,7 +78,7 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.value) }
 
-// classify finds the class of an error. A mark of Permanent or Transient wins over what it wraps.
+// classify finds the class of an error. A mark of Permanent, Transient or Systemic wins over what it wraps.
 func classify(err error) class {
 	if marked, ok := errors.AsType[*classified](err); ok {
 		return marked.class

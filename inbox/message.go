@@ -17,8 +17,8 @@ import (
 // begin") is not found out and takes the guarantee away. What a handler does elsewhere may happen more than once.
 //
 // The returned error decides what follows: nil commits; an error of Permanent buries the message at once; any other error is a failed
-// attempt, unless it says that the database or another service cannot be reached, in which case the message waits for as long as that
-// lasts. A panic is a failed attempt. ctx ends with HandlerTimeout, when the consumer stops or when it loses the partition; the latter two
+// attempt, unless it says that the database or another service cannot be reached, or is one of Systemic, in which case the message waits for
+// as long as that lasts. A panic is a failed attempt. ctx ends with HandlerTimeout, when the consumer stops or when it loses the partition; the latter two
 // are no attempt.
 //
 // A message can be faster than the commit that it tells of: the log is read as soon as it is written, and the writer's rows may become visible to

@@ -75,6 +75,11 @@ const (
 	Lost     Rebalance = "lost"
 )
 
+// RewindObserver is told when a partition is read again from the position in the database, because Kafka's offset was beyond it.
+type RewindObserver interface {
+	Rewound(topic string, partition int32, kafka, position int64)
+}
+
 // PauseObserver is told when the reading of a partition stops or goes on. reasons is empty when it goes on.
 type PauseObserver interface {
 	Paused(topic string, partition int32, reasons []string)
@@ -89,6 +94,7 @@ type observers struct {
 	commit  CommitObserver
 	group   GroupObserver
 	pause   PauseObserver
+	rewind  RewindObserver
 }
 
 func newObservers(v any) (o observers) {
@@ -99,6 +105,7 @@ func newObservers(v any) (o observers) {
 	o.commit, _ = v.(CommitObserver)
 	o.group, _ = v.(GroupObserver)
 	o.pause, _ = v.(PauseObserver)
+	o.rewind, _ = v.(RewindObserver)
 	return o
 }
 
@@ -132,5 +139,11 @@ func (o observers) committed(took time.Duration, err error) {
 func (o observers) rebalanced(kind Rebalance, partitions, held int, took time.Duration) {
 	if o.group != nil {
 		o.group.Rebalanced(kind, partitions, held, took)
+	}
+}
+
+func (o observers) rewound(topic string, partition int32, kafka, position int64) {
+	if o.rewind != nil {
+		o.rewind.Rewound(topic, partition, kafka, position)
 	}
 }

@@ -83,7 +83,7 @@ func endsReading(group string, f kgo.FetchTopicPartition) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("%s/%d: the offset of group %q is not in the log, which begins at %d and ends at %d: retention passed it, or the log was "+
 			"truncated. Find out which messages are gone; then set the offset (kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets "+
-			"--to-earliest --execute) and start again: %w", f.Topic, f.Partition, group, f.LogStartOffset, f.HighWatermark,
+			"--to-earliest --execute) and start again, a consumer with a database once with position-mismatch trust-kafka: %w", f.Topic, f.Partition, group, f.LogStartOffset, f.HighWatermark,
 			group, f.Topic, f.Partition, err)
 	case isLoss:
 		return fmt.Errorf("%s/%d: the log was truncated below what was consumed, to offset %d; compare the topic with its source before you "+

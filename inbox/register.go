@@ -52,6 +52,9 @@ func registered(ctx context.Context, pool *pgxpool.Pool, group string) (id int16
 			break
 		}
 	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "select from inbox_position limit 0") // a table that an older version does not have
+	}
 	if isSkew(err) {
 		return 0, fmt.Errorf("look up consumer %q: %w; run `walpost migrate up`", group, err)
 	}

@@ -56,6 +56,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{"a marked permanent error", fmt.Errorf("load: %w", Permanent(errors.New("x"), "unknown_user")), classPermanent, "unknown_user"},
 		{"a marked transient error wins over its cause", Transient(pg("22001")), classTransient, "22001"},
 		{"a permanent error wins over its cause", Permanent(pg("08006"), "gone"), classPermanent, "gone"},
+		{"a marked systemic error wins over its cause", Systemic(pg("22001")), classSystemic, "22001"},
 		{"a panic", &panicError{value: "x"}, classTransient, "panic"},
 		{"a timeout", fmt.Errorf("call: %w", context.DeadlineExceeded), classTransient, "timeout"},
 		{"serialization failure", pg("40001"), classConflict, "40001"},
@@ -91,7 +92,7 @@ func TestErrorsAreClassified(t *testing.T) {
 			t.Errorf("%s: IsTransient(%v) = %t", tc.name, tc.err, got)
 		}
 	}
-	if Permanent(nil, "x") != nil || Transient(nil) != nil || IsPermanent(nil) || IsTransient(nil) {
+	if Permanent(nil, "x") != nil || Transient(nil) != nil || Systemic(nil) != nil || IsPermanent(nil) || IsTransient(nil) {
 		t.Error("a nil error was marked")
 	}
 }

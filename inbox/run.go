@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -36,6 +37,7 @@ type run struct {
 	mu          sync.Mutex // protects what follows
 	parts       map[place]*partition
 	assignments uint64
+	topicIDs    map[string]kadm.TopicID // of the topics that partitions were assigned of
 	ending      bool
 	tell        func(error) // the answer of Consumer.Ready
 }
@@ -45,8 +47,8 @@ func newRun(ctx context.Context, c *Consumer, consumer int16) (*run, error) {
 	r := &run{
 		cfg: c.cfg, observe: o, store: newStore(c.pool, consumer, c.cfg.HandlerTimeout, o),
 		burials: newBurials(), begun: make(chan struct{}), surrenders: make(chan surrender), committerGone: make(chan struct{}),
-		parts: make(map[place]*partition),
-		tell:  c.setReady, disturbed: make(map[place]time.Time),
+		parts: make(map[place]*partition), topicIDs: make(map[string]kadm.TopicID),
+		tell: c.setReady, disturbed: make(map[place]time.Time),
 	}
 	if most := int(c.pool.Config().MaxConns); r.cfg.Concurrency > most {
 		r.cfg.Logger.Warn("the pool has fewer connections than Concurrency asks for; raise pool_max_conns",

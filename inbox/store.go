@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,9 @@ type store struct {
 	begin    pgx.TxOptions
 	timeout  time.Duration
 	observe  observers
+
+	mu      sync.Mutex // protects history, also while it is compared with the server's
+	history history
 }
 
 // tried is what came of running a message once.

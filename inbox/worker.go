@@ -94,7 +94,7 @@ func (r *run) process(ctx context.Context, it *item) (_ outcome, eventType strin
 	if it.dead == nil {
 		handler := r.cfg.Handlers[m.Type]
 		if undecodable != nil { // as a handler it meets the inbox row, so that a redelivery is not buried again
-			handler = func(context.Context, pgx.Tx, *Message) error { return Permanent(undecodable, "undecodable") }
+			handler = func(context.Context, pgx.Tx, *Message) error { return Permanent(undecodable, CodeUndecodable) }
 		}
 		if handler == nil {
 			return outcome{result: Ignored, settled: true}, m.Type

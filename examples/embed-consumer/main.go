@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -48,7 +47,7 @@ func run(ctx context.Context, database string, brokers []string, log *slog.Logge
 		Brokers:  brokers,
 		Group:    "registrations-per-day", // of its own, so that it gets every event beside the other consumers
 		Topics:   []string{"notif.user.registration"},
-		Handlers: map[string]inbox.TxHandler{"notif.user.registration": count},
+		Handlers: map[string]inbox.TxHandler{"notif.user.registration": inbox.On(count)},
 		Logger:   log,
 	})
 	if err != nil {
@@ -57,13 +56,14 @@ func run(ctx context.Context, database string, brokers []string, log *slog.Logge
 	return consumer.Run(ctx) // waits for servers that are away
 }
 
+// registration is what this program wants to know of the payload.
+type registration struct {
+	Kind string `json:"kind"`
+}
+
 // count would count twice what is delivered twice, were it not for the inbox row in the same transaction.
-func count(ctx context.Context, tx pgx.Tx, m *inbox.Message) error {
-	var registration struct{ Kind string }
-	if err := json.Unmarshal(m.Payload, &registration); err != nil {
-		return inbox.Permanent(fmt.Errorf("read registration: %w", err), "bad_payload")
-	}
-	if registration.Kind != "welcome" {
+func count(ctx context.Context, tx pgx.Tx, m *inbox.Message, registered registration) error {
+	if registered.Kind != "welcome" {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `insert into registrations values ($1::date, 1) on conflict (day) do update set n = registrations.n + 1`, m.Time.UTC())

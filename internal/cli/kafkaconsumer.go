@@ -45,7 +45,7 @@ the same name it ends the crashed one's transaction at once, which otherwise rea
 			})
 		},
 	}
-	config.Flags(cmd.Flags(), "database-url", "kafka-brokers", "group", "topics", "dead-letter-topic", "concurrency", "instance-id", "session-timeout",
+	config.Flags(cmd.Flags(), "database-url", "kafka-brokers", "group", "topics", "dead-letter-topic", "position-mismatch", "concurrency", "instance-id", "session-timeout",
 		"forward", "forward-group", "raw-topic", "topic", "create-topics", "smtp-addr", "smtp-from", "smtp-tls", "smtp-username", "ops-addr=127.0.0.1:9465", "ops-public")
 	return cmd
 }
@@ -79,15 +79,16 @@ func consume(ctx context.Context, cfg config.Config, o *ops.Ops, forMails time.D
 	observer := o.InboxObserver(cfg.Group)
 	defer observer.Stop()
 	consumer, err := inbox.New(pool, inbox.Config{
-		Brokers:         cfg.KafkaBrokers,
-		ClientOptions:   membership(cfg),
-		Group:           cfg.Group,
-		Topics:          cfg.Topics,
-		Handlers:        map[string]inbox.TxHandler{app.UserRegistered: notify.Handler},
-		DeadLetterTopic: cfg.DeadLetterTopic,
-		Concurrency:     cfg.Concurrency,
-		Logger:          o.Log,
-		Observer:        observer,
+		Brokers:          cfg.KafkaBrokers,
+		ClientOptions:    membership(cfg),
+		Group:            cfg.Group,
+		Topics:           cfg.Topics,
+		Handlers:         map[string]inbox.TxHandler{app.UserRegistered: notify.Handler},
+		DeadLetterTopic:  cfg.DeadLetterTopic,
+		Concurrency:      cfg.Concurrency,
+		PositionMismatch: inbox.PositionMismatch(cfg.PositionMismatch),
+		Logger:           o.Log,
+		Observer:         observer,
 	})
 	if err != nil {
 		return misuse(err)

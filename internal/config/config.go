@@ -72,6 +72,7 @@ type Config struct {
 	Group             string   `koanf:"group"`
 	Topics            []string `koanf:"topics"`
 	DeadLetterTopic   string   `koanf:"dead-letter-topic"`
+	PositionMismatch  string   `koanf:"position-mismatch"`
 	Concurrency       int      `koanf:"concurrency"`
 	Partitions        int      `koanf:"partitions"`
 	ReplicationFactor int      `koanf:"replication-factor"`

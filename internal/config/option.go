@@ -148,6 +148,10 @@ func consumerOptions() []Option {
 		{Name: "group", Default: "walpost-notify", Usage: "consumer group", check: nonEmpty},
 		{Name: "topics", Default: []string{"notif.user.registration"}, Usage: "topics of events, separated by commas", check: each(topicName)},
 		{Name: "dead-letter-topic", Default: "eventdriven-examples.dlq", Usage: "topic of messages that could not be handled, and of events that could not be published", check: topicName},
+		{
+			Name: "position-mismatch", Default: "rewind", check: oneOf("rewind", "stop", "trust-kafka"),
+			Usage: "where to read on when Kafka's offset is beyond the position in the database: rewind to the position, stop, or trust-kafka and skip",
+		},
 		{Name: "instance-id", Default: "", Usage: "name of this instance, for example its pod's: started again under it, it takes its partitions back at once"},
 		{Name: "session-timeout", Default: 45 * time.Second, Usage: "how long the partitions of a consumer that died wait for another", check: atLeast(6 * time.Second)},
 		{Name: "concurrency", Default: 16, Usage: "messages handled at once; one of a key at a time", check: atLeast(1)},

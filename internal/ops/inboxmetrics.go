@@ -27,6 +27,7 @@ type InboxObserver struct {
 	lag            *lagMetrics
 	paused         *pauses
 	commitFailures prometheus.Counter
+	rewinds        *prometheus.CounterVec
 	rebalances     *prometheus.CounterVec
 	rebalancing    *prometheus.HistogramVec
 
@@ -44,6 +45,7 @@ var (
 	_ inbox.CommitObserver  = (*InboxObserver)(nil)
 	_ inbox.GroupObserver   = (*InboxObserver)(nil)
 	_ inbox.PauseObserver   = (*InboxObserver)(nil)
+	_ inbox.RewindObserver  = (*InboxObserver)(nil)
 )
 
 // InboxObserver returns the observer of this process's consumer of the group. Call it once.
@@ -62,11 +64,12 @@ func (o *Ops) InboxObserver(group string) *InboxObserver {
 		handler:        histogram("handler_seconds", "Time that a handler took for one run of a message.", "topic"),
 		lag:            &lagMetrics{},
 		paused:         newPauses(),
-		commitFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "walpost_consumer_commit_failures_total", Help: "Commits of offsets that Kafka refused."}),
+		commitFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "walpost_consumer_commit_failures_total", Help: "Commits of offsets that PostgreSQL or Kafka refused."}),
+		rewinds:        counter("position_rewinds_total", "Partitions that were read again because Kafka's offset was beyond the position in the database.", "topic"),
 		rebalances:     counter("rebalances_total", "Changes of the assignment.", "kind"),
 		rebalancing:    histogram("rebalance_seconds", "Time that letting go of partitions took.", "kind"),
 	}
-	o.Registry.MustRegister(i.messages, i.handler, i.lag, i.paused.gauge, i.commitFailures, i.rebalances, i.rebalancing)
+	o.Registry.MustRegister(i.messages, i.handler, i.lag, i.paused.gauge, i.commitFailures, i.rewinds, i.rebalances, i.rebalancing)
 	return i
 }
 
@@ -130,6 +133,11 @@ func (i *InboxObserver) Committed(_ time.Duration, err error) {
 func (i *InboxObserver) Rebalanced(kind inbox.Rebalance, _, _ int, took time.Duration) {
 	i.rebalances.WithLabelValues(string(kind)).Inc()
 	i.rebalancing.WithLabelValues(string(kind)).Observe(took.Seconds())
+}
+
+// Rewound implements inbox.RewindObserver.
+func (i *InboxObserver) Rewound(topic string, _ int32, _, _ int64) {
+	i.rewinds.WithLabelValues(topic).Inc()
 }
 
 // Paused implements inbox.PauseObserver.
