@@ -40,9 +40,10 @@ func (r *run) commitLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			err := r.commit(ctx, r.held())
-			if errors.Is(err, errNewHistory) {
-				return err
+			held := r.held()
+			err := r.commit(ctx, held)
+			if errors.Is(err, errNewHistory) || r.lostHistory(ctx, held) {
+				return errors.Join(err, errNewHistory)
 			}
 			if err != nil {
 				r.cfg.Logger.Warn("offsets were not committed; the next tick tries again", "group", r.cfg.Group, "error", err)
@@ -114,6 +115,17 @@ func (r *run) commit(ctx context.Context, parts []*partition) error {
 		}
 	}
 	return err
+}
+
+// lostHistory finds out, also where there is nothing to commit, whether the database still has what was committed. That it does not answer is not
+// said here: nothing waits for it.
+func (r *run) lostHistory(ctx context.Context, parts []*partition) bool {
+	if len(parts) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	return errors.Is(r.store.inHistory(ctx, checkHistorySQL), errNewHistory)
 }
 
 // refusals lists what Kafka did not take.
