@@ -126,7 +126,7 @@ func (b *relayBench) run(ctx context.Context) (results RelayResults, err error) 
 		return RelayResults{}, err
 	}
 	defer func() { err = errors.Join(ended(ctx, err), b.world.close(ctx)) }()
-	b.results = RelayResults{Rows: b.cfg.Rows, Rates: b.cfg.Rates, Seconds: b.cfg.Duration.Seconds(), Repeats: b.cfg.Repeats, HugeRows: b.cfg.Huge}
+	b.results = RelayResults{Rows: b.cfg.Rows, Rates: b.cfg.Rates, Seconds: b.cfg.Duration.Seconds(), Repeats: b.cfg.Repeats, HugeRows: b.cfg.Huge, AloneWarm: warmup.Seconds()}
 	for _, c := range b.list {
 		b.results.Contestants = append(b.results.Contestants, c.about())
 	}

@@ -19,6 +19,7 @@ type RelayResults struct {
 	Drains      []Drain      `json:"drains"`
 	Latencies   []Latency    `json:"latencies"`
 	Alone       []Alone      `json:"alone,omitempty"`
+	AloneWarm   float64      `json:"alone_warm,omitempty"` // seconds of single events before those that were measured; earlier runs had none
 	HugeRows    int          `json:"huge_rows,omitempty"`
 	Huge        []Drain      `json:"huge,omitempty"` // of one transaction of so many rows
 }
