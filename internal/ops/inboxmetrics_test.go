@@ -35,7 +35,8 @@ func TestWhatTheConsumerDoesIsCounted(t *testing.T) {
 	observer.Lag([]inbox.Lag{{Topic: "a", Partition: 1, Records: 1}}) // partition 2 went to another consumer
 	observer.Paused("a", 1, []string{"window", "database"})
 	observer.Paused("a", 1, nil)
-	want := `# HELP walpost_consumer_commit_failures_total Commits of offsets that Kafka refused.
+	observer.Rewound("a", 1, 8, 3)
+	want := `# HELP walpost_consumer_commit_failures_total Commits of offsets that PostgreSQL or Kafka refused.
 # TYPE walpost_consumer_commit_failures_total counter
 walpost_consumer_commit_failures_total 1
 # HELP walpost_consumer_lag_records Records from the lowest unfinished offset to the end of the partition.
@@ -48,9 +49,13 @@ walpost_consumer_messages_total{result="done",topic="a"} 1
 # TYPE walpost_consumer_paused_partitions gauge
 walpost_consumer_paused_partitions{reason="database"} 0
 walpost_consumer_paused_partitions{reason="window"} 1
+# HELP walpost_consumer_position_rewinds_total Partitions that were read again because Kafka's offset was beyond the position in the database.
+# TYPE walpost_consumer_position_rewinds_total counter
+walpost_consumer_position_rewinds_total{topic="a"} 1
 `
 	if err := testutil.GatherAndCompare(o.Registry, strings.NewReader(want), "walpost_consumer_commit_failures_total",
-		"walpost_consumer_lag_records", "walpost_consumer_messages_total", "walpost_consumer_paused_partitions"); err != nil {
+		"walpost_consumer_lag_records", "walpost_consumer_messages_total", "walpost_consumer_paused_partitions",
+		"walpost_consumer_position_rewinds_total"); err != nil {
 		t.Error(err)
 	}
 }
