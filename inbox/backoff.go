@@ -1,6 +1,9 @@
 package inbox
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 const (
 	retryGrowth  = 4 // of the waits between attempts
@@ -17,6 +20,16 @@ func exponential(first, longest time.Duration, growth, n int) time.Duration {
 		}
 	}
 	return min(d, longest)
+}
+
+// pause waits; the end of ctx ends it, and is its error.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // delay is the wait before the next attempt after n failed ones. jitter is in [0, 1).

@@ -40,10 +40,9 @@ func (r *run) commitLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			held := r.held()
-			err := r.commit(ctx, held)
-			if errors.Is(err, errNewHistory) || r.lostHistory(ctx, held) {
-				return errors.Join(err, errNewHistory)
+			err := r.keepUp(ctx, r.held())
+			if errors.Is(err, errNewHistory) {
+				return err
 			}
 			if err != nil {
 				r.cfg.Logger.Warn("offsets were not committed; the next tick tries again", "group", r.cfg.Group, "error", err)
@@ -52,7 +51,7 @@ func (r *run) commitLoop(ctx context.Context) error {
 		case s := <-r.surrenders:
 			var err error
 			if s.commit {
-				err = r.commit(ctx, s.parts)
+				err = r.commit(ctx, s.parts, uncommitted(s.parts))
 			}
 			r.forget(s.parts)
 			s.done <- err
@@ -77,10 +76,24 @@ func (r *run) surrender(parts []*partition, commit bool) error {
 	}
 }
 
-// commit sends the frontiers that Kafka does not have yet, when the database has them as positions: what PostgreSQL loses is always the end of its
-// log, so if a position is there, so is every effect below it. A frontier never goes back during an assignment, so neither does the offset.
-// Each comes with the leader epoch of the record before it, by which the next owner finds out whether the log was truncated below.
-func (r *run) commit(ctx context.Context, parts []*partition) error {
+// keepUp commits and, where that did not ask the database or went wrong, finds out whether it still has what was committed before. That it does not
+// answer then is not said again.
+func (r *run) keepUp(ctx context.Context, parts []*partition) error {
+	offsets := uncommitted(parts)
+	err := r.commit(ctx, parts, offsets)
+	if len(parts) == 0 || len(offsets) > 0 && err == nil || errors.Is(err, errNewHistory) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	if look := r.store.inHistory(ctx, checkHistorySQL); errors.Is(look, errNewHistory) {
+		return look
+	}
+	return err
+}
+
+// uncommitted are the frontiers that Kafka does not have yet.
+func uncommitted(parts []*partition) map[string]map[int32]kgo.EpochOffset {
 	offsets := make(map[string]map[int32]kgo.EpochOffset)
 	for _, p := range parts {
 		if at, ok := p.uncommitted(); ok {
@@ -90,6 +103,13 @@ func (r *run) commit(ctx context.Context, parts []*partition) error {
 			offsets[p.topic][p.number] = at
 		}
 	}
+	return offsets
+}
+
+// commit sends frontiers that Kafka does not have yet, those of parts, when the database has them as positions: what PostgreSQL loses is always the end of its
+// log, so if a position is there, so is every effect below it. A frontier never goes back during an assignment, so neither does the offset.
+// Each comes with the leader epoch of the record before it, by which the next owner finds out whether the log was truncated below.
+func (r *run) commit(ctx context.Context, parts []*partition, offsets map[string]map[int32]kgo.EpochOffset) error {
 	if len(offsets) == 0 {
 		return nil
 	}
@@ -115,17 +135,6 @@ func (r *run) commit(ctx context.Context, parts []*partition) error {
 		}
 	}
 	return err
-}
-
-// lostHistory finds out, also where there is nothing to commit, whether the database still has what was committed. That it does not answer is not
-// said here: nothing waits for it.
-func (r *run) lostHistory(ctx context.Context, parts []*partition) bool {
-	if len(parts) == 0 {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, commitLimit)
-	defer cancel()
-	return errors.Is(r.store.inHistory(ctx, checkHistorySQL), errNewHistory)
 }
 
 // refusals lists what Kafka did not take.

@@ -58,7 +58,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer c.setReady(errNotStarted)
 	for {
 		err := c.runOnce(ctx)
-		if err == nil || !errors.Is(err, errNewHistory) || ctx.Err() != nil {
+		if !errors.Is(err, errNewHistory) || ctx.Err() != nil {
 			return err
 		}
 		c.cfg.Logger.Warn("what the database had may be gone; beginning again at the positions that it has", "group", c.cfg.Group, "error", err)

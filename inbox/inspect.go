@@ -21,10 +21,8 @@ func (r *run) inspect(ctx context.Context) error {
 		if unseen, err = r.refuseCompacted(ctx, admin, unseen); err != nil || len(unseen) == 0 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, exponential(r.cfg.Retry.Min, r.cfg.Retry.Max, outageGrowth, n)) != nil {
 			return nil
-		case <-time.After(exponential(r.cfg.Retry.Min, r.cfg.Retry.Max, outageGrowth, n)):
 		}
 	}
 }

@@ -108,11 +108,8 @@ func TestAnOffsetOutsideTheLogStopsTheConsumerAndSaysSo(t *testing.T) {
 			for i := range 10 {
 				w.publish(event{key: "a", value: fmt.Sprint(i)})
 			}
-			var committed, deleted kadm.Offsets
-			committed.Add(kadm.Offset{Topic: topic, Partition: 0, At: tc.offset, LeaderEpoch: -1})
-			if _, err := w.admin.CommitOffsets(t.Context(), group, committed); err != nil {
-				t.Fatal(err)
-			}
+			w.moveOffset(tc.offset)
+			var deleted kadm.Offsets
 			deleted.Add(kadm.Offset{Topic: topic, Partition: 0, At: 5})
 			if _, err := w.admin.DeleteRecords(t.Context(), deleted); err != nil {
 				t.Fatal(err)

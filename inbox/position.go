@@ -139,10 +139,8 @@ func (r *run) reconcile(ctx context.Context, offsets fetched) (fetched, error) {
 		wait := exponential(r.cfg.Retry.Min, r.cfg.Retry.Max, outageGrowth, n)
 		r.ready(errUnreconciled)
 		r.cfg.Logger.Warn("where to begin is not known yet; nothing is read", "group", r.cfg.Group, "retry_in", wait, "error", err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(wait):
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -155,14 +153,15 @@ const reconcileLimit = 5 * time.Second
 func (r *run) settleOffsets(ctx context.Context, offsets fetched) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileLimit)
 	defer cancel()
-	ids, err := r.learnTopics(ctx, slices.Sorted(maps.Keys(offsets)))
+	names := slices.Sorted(maps.Keys(offsets))
+	topics, err := r.learnTopics(ctx, names)
 	if err != nil {
 		return err
 	}
 	if err := r.store.inHistory(ctx, checkHistorySQL); err != nil { // before the positions: what comes between is noticed with the first one written
 		return fmt.Errorf("ask for the timeline: %w", err)
 	}
-	positions, err := r.store.positions(ctx, slices.Sorted(maps.Keys(offsets)))
+	positions, err := r.store.positions(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -172,7 +171,7 @@ func (r *run) settleOffsets(ctx context.Context, offsets fetched) error {
 		at := kafka.EpochOffset().Offset // negative when Kafka has none
 		switch log := r.cfg.Logger.With("group", r.cfg.Group, "topic", p.topic, "partition", p.number, "position", p.next, "kafka", at); {
 		case !assigned, at == p.next:
-		case p.topicID != ids[p.topic]:
+		case p.topicID != topics[p.topic].ID:
 			log.Warn("the topic was made anew: the position belongs to the old one and does not count")
 		case at < 0:
 			log.Info("Kafka has no offset of the group any more; reading goes on at the position")
@@ -180,7 +179,7 @@ func (r *run) settleOffsets(ctx context.Context, offsets fetched) error {
 		case at < p.next:
 			log.Info("Kafka's offset is before the position; what was applied counts as a duplicate")
 		case r.cfg.PositionMismatch == Stop:
-			return &mismatchError{at: p.place, kafka: at, ours: p.next}
+			return &mismatchError{position: p, kafka: at}
 		case r.cfg.PositionMismatch == TrustKafka:
 			log.Warn("Kafka's offset is beyond the position and is trusted: the messages between are skipped")
 			p.next = at
@@ -198,21 +197,21 @@ func (r *run) settleOffsets(ctx context.Context, offsets fetched) error {
 	return r.store.advance(ctx, trusted)
 }
 
-// learnTopics asks for the ids of topics; those of all that were assigned are kept for the committer.
-func (r *run) learnTopics(ctx context.Context, topics []string) (map[string]kadm.TopicID, error) {
-	details, err := kadm.NewClient(r.client).ListTopics(ctx, topics...)
+// learnTopics asks for topics and keeps their ids for the committer.
+func (r *run) learnTopics(ctx context.Context, names []string) (kadm.TopicDetails, error) {
+	topics, err := kadm.NewClient(r.client).ListTopics(ctx, names...)
 	if err == nil {
-		err = details.Error()
+		err = topics.Error()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the ids of the topics: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, topic := range topics {
-		r.topicIDs[topic] = details[topic].ID
+	for _, name := range names {
+		r.topicIDs[name] = topics[name].ID
 	}
-	return maps.Clone(r.topicIDs), nil
+	return topics, nil
 }
 
 // positionsOf are the positions that belong to offsets which are to be committed.
@@ -229,13 +228,12 @@ func (r *run) positionsOf(offsets map[string]map[int32]kgo.EpochOffset) (list []
 
 // mismatchError says that Kafka's offset is beyond the position, and that the consumer was told to stop then.
 type mismatchError struct {
-	at    place
+	position
 	kafka int64
-	ours  int64
 }
 
 func (e *mismatchError) Error() string {
 	return fmt.Sprintf("%s/%d: Kafka's offset is %d, but the database knows of messages below %d only: it lost its last transactions, or somebody moved "+
 		"the offset. Start with position-mismatch rewind to read the messages between again (what was applied counts as a duplicate), or with "+
-		"trust-kafka to skip them", e.at.topic, e.at.number, e.kafka, e.ours)
+		"trust-kafka to skip them", e.topic, e.number, e.kafka, e.next)
 }

@@ -44,6 +44,31 @@ func (w *world) moveOffset(to int64) {
 	}
 }
 
+// awaitPosition waits for the position in partition 0.
+func (w *world) awaitPosition(want int64) {
+	w.t.Helper()
+	await(w.t, fmt.Sprintf("position %d", want), func() bool {
+		next, err := w.position(w.t.Context(), 0)
+		return err == nil && next == want
+	})
+}
+
+// refusePositions has the database refuse every position, until the trigger is dropped.
+func (w *world) refusePositions() {
+	w.t.Helper()
+	w.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'disk full' using errcode = '53100'; end $$`)
+	w.exec(`create trigger refuse before insert on inbox_position for each row execute function refuse()`)
+}
+
+// apply runs a consumer until the offset in partition 0 is committed, and stops it.
+func (w *world) apply(offset int64) *member {
+	w.t.Helper()
+	m := w.start(nil)
+	w.awaitCommitted(0, offset)
+	m.mustStop()
+	return m
+}
+
 func (w *world) publishValues(from, below int) {
 	w.t.Helper()
 	for i := from; i < below; i++ {
@@ -74,7 +99,7 @@ func TestAPositionIsInTheDatabaseBeforeItsOffsetIsInKafka(t *testing.T) {
 	})
 	m := w.start(nil)
 	for i := range 3 {
-		w.publish(event{key: "a", value: fmt.Sprint(i)})
+		w.publishValues(i, i+1)
 		w.awaitCommitted(0, int64(i+1))
 	}
 	m.mustStop()
@@ -87,8 +112,7 @@ func TestAPositionIsInTheDatabaseBeforeItsOffsetIsInKafka(t *testing.T) {
 func TestNoOffsetIsCommittedThatTheDatabaseCannotNote(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'disk full' using errcode = '53100'; end $$`)
-	w.exec(`create trigger refuse before insert on inbox_position for each row execute function refuse()`)
+	w.refusePositions()
 	w.publishValues(0, 2)
 	m := w.start(nil)
 	m.awaitResults(inbox.Done, 2)
@@ -108,22 +132,18 @@ func TestWhatTheDatabaseLostIsAppliedAgain(t *testing.T) {
 	server := pgtest.StartServer(t)
 	w := newWorldOn(t, server.Migrated(t))
 	w.publishValues(0, 3)
-	m := w.start(nil)
-	w.awaitCommitted(0, 3)
-	m.mustStop()
+	w.apply(3)
 	server.Stop(t)
 	server.Save(t)
 	server.Start(t)
 
 	w.publishValues(3, 8)
-	m = w.start(nil)
-	w.awaitCommitted(0, 8)
-	m.mustStop()
+	w.apply(8)
 	server.Stop(t)
 	server.Restore(t)
 	server.Start(t)
 
-	m = w.start(nil)
+	m := w.start(nil)
 	m.awaitResults(inbox.Done, 5)
 	w.publishValues(8, 9)
 	w.awaitCommitted(0, 9)
@@ -159,8 +179,7 @@ func TestADatabaseThatLosesItsEndUnderARunningConsumer(t *testing.T) {
 			m := w.start(nil)
 			w.awaitCommitted(0, 3)
 			if !tc.noted {
-				w.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'disk full' using errcode = '53100'; end $$`)
-				w.exec(`create trigger refuse before insert on inbox_position for each row execute function refuse()`)
+				w.refusePositions()
 			}
 			server.Stop(t)
 			server.Save(t)
@@ -192,16 +211,12 @@ func TestAGroupThatKafkaForgotGoesOnAtItsPosition(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.publishValues(0, 3)
-	m := w.start(nil)
-	w.awaitCommitted(0, 3)
-	m.mustStop()
+	w.apply(3)
 	if _, err := w.admin.DeleteGroup(t.Context(), group); err != nil {
 		t.Fatal(err)
 	}
 	w.publishValues(3, 5)
-	m = w.start(nil)
-	w.awaitCommitted(0, 5)
-	m.mustStop()
+	m := w.apply(5)
 	if diff := cmp.Diff(map[inbox.Result]int{inbox.Done: 2}, m.seen.all()); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
@@ -223,13 +238,11 @@ func TestAnOffsetThatWasMovedByHand(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.publishValues(0, 3)
-			m := w.start(nil)
-			w.awaitCommitted(0, 3)
-			m.mustStop()
+			w.apply(3)
 			w.publishValues(3, 5)
 			w.moveOffset(tc.to)
-			m = w.start(func(c *inbox.Config) { c.PositionMismatch = tc.mode })
-			await(t, "position 5", func() bool { next, err := w.position(t.Context(), 0); return err == nil && next == 5 })
+			m := w.start(func(c *inbox.Config) { c.PositionMismatch = tc.mode })
+			w.awaitPosition(5)
 			m.mustStop()
 			if diff := cmp.Diff(tc.want, m.seen.all()); diff != "" {
 				t.Errorf("results (-want +got):\n%s", diff)
@@ -243,13 +256,11 @@ func TestATrustedOffsetIsNotedBeforeItIsReadFrom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.publishValues(0, 3)
-	m := w.start(nil)
-	w.awaitCommitted(0, 3)
-	m.mustStop()
+	w.apply(3)
 	w.publishValues(3, 5)
 	w.moveOffset(5)
-	m = w.start(func(c *inbox.Config) { c.PositionMismatch = inbox.TrustKafka })
-	await(t, "position 5", func() bool { next, err := w.position(t.Context(), 0); return err == nil && next == 5 })
+	m := w.start(func(c *inbox.Config) { c.PositionMismatch = inbox.TrustKafka })
+	w.awaitPosition(5)
 	m.mustStop()
 	if n := len(w.effects()); n != 3 {
 		t.Errorf("%d effects, want 3: the messages between are skipped", n)
@@ -260,12 +271,10 @@ func TestAMismatchStopsTheConsumerThatIsToldSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.publishValues(0, 3)
-	m := w.start(nil)
-	w.awaitCommitted(0, 3)
-	m.mustStop()
+	w.apply(3)
 	w.publishValues(3, 5)
 	w.moveOffset(4)
-	m = w.start(func(c *inbox.Config) { c.PositionMismatch = inbox.Stop })
+	m := w.start(func(c *inbox.Config) { c.PositionMismatch = inbox.Stop })
 	err := m.wait()
 	if err == nil || !strings.Contains(err.Error(), "Kafka's offset is 4, but the database knows of messages below 3 only") || !strings.Contains(err.Error(), "trust-kafka") {
 		t.Errorf("Run = %v, want both offsets and the ways on", err)
@@ -280,9 +289,7 @@ func TestAPositionInAnotherTopicOfTheNameDoesNotCount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.publishValues(0, 3)
-	m := w.start(nil)
-	w.awaitCommitted(0, 3)
-	m.mustStop()
+	w.apply(3)
 	if _, err := w.admin.DeleteGroup(t.Context(), group); err != nil {
 		t.Fatal(err)
 	}
@@ -292,9 +299,7 @@ func TestAPositionInAnotherTopicOfTheNameDoesNotCount(t *testing.T) {
 	w.kafka.CreateTopic(t, topic, 1)
 	w.producer = w.kafka.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner())) // the old one knows the old topic
 	w.publishValues(3, 5)
-	m = w.start(nil)
-	w.awaitCommitted(0, 2)
-	m.mustStop()
+	w.apply(2)
 	if diff := cmp.Diff(values(0, 5), w.effects()); diff != "" {
 		t.Errorf("effects (-want +got):\n%s", diff)
 	}
@@ -306,14 +311,12 @@ func TestAConsumerWaitsForItsPositions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.publishValues(0, 1)
-	m := w.start(nil)
-	w.awaitCommitted(0, 1)
-	m.mustStop()
+	w.apply(1)
 	w.publishValues(1, 2)
 	w.exec(`create function refuse() returns boolean language plpgsql as $$ begin raise exception 'no more connections' using errcode = '53300'; end $$`)
 	w.exec(`alter table inbox_position rename to hidden`)
 	w.exec(`create view inbox_position as select * from hidden where refuse()`)
-	m = w.start(nil)
+	m := w.start(nil)
 	await(t, "the consumer to say so", func() bool {
 		return m.consumer.Ready() != nil && strings.Contains(m.log.String(), "where to begin is not known yet")
 	})

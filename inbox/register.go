@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,10 +19,8 @@ func (c *Consumer) register(ctx context.Context) (id int16, err error) {
 		}
 		wait := exponential(c.cfg.Retry.Min, c.cfg.Retry.Max, outageGrowth, n)
 		c.cfg.Logger.Warn("database cannot be reached, the consumer has not started", "retry_in", wait, "error", err)
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(wait):
+		if err := pause(ctx, wait); err != nil {
+			return 0, err
 		}
 	}
 }

@@ -61,10 +61,8 @@ func (s *store) apply(ctx context.Context, m *Message, h TxHandler) tried {
 			return t
 		}
 		s.observe.ended(m.Topic, m.Type, ConflictRetry)
-		select {
-		case <-ctx.Done():
+		if pause(ctx, conflictBackoff/10+time.Duration(jitter()*float64(conflictBackoff*9/10))) != nil {
 			return t
-		case <-time.After(conflictBackoff/10 + time.Duration(jitter()*float64(conflictBackoff*9/10))):
 		}
 	}
 }

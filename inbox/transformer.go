@@ -227,8 +227,5 @@ func (t *Transformer) pause(ctx context.Context, n int, what string, err error) 
 		args = append(args, "stack", string(p.stack))
 	}
 	t.cfg.Logger.Warn(what, args...)
-	select {
-	case <-ctx.Done():
-	case <-time.After(wait):
-	}
+	_ = pause(ctx, wait) // the caller looks at ctx
 }

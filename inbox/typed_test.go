@@ -25,28 +25,25 @@ func TestAHandlerOfATypeGetsTheDecodedPayload(t *testing.T) {
 		event{key: "c", value: `{"order":`},
 		event{key: "d", value: ``},
 	)
-	got := make(chan placed, 8)
+	handled := make(chan placed, 8)
 	m := w.start(func(c *inbox.Config) {
 		c.Handlers[topic] = inbox.On(func(_ context.Context, _ pgx.Tx, _ *inbox.Message, event placed) error {
-			got <- event
+			handled <- event
 			return nil
 		})
 	})
 	w.awaitCommitted(0, 4)
 	m.mustStop()
-	if diff := cmp.Diff(placed{Order: "o-1", Cents: 1250}, <-got); diff != "" {
+	if diff := cmp.Diff(placed{Order: "o-1", Cents: 1250}, <-handled); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[inbox.Result]int{inbox.Done: 1, inbox.Dead: 3}, m.seen.all()); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 	for _, r := range w.kafka.Records(t, deadLetters, 3, limit) {
-		headers := make(map[string]string)
-		for _, h := range r.Headers {
-			headers[h.Key] = string(h.Value)
-		}
-		if headers["x-dlq-code"] != inbox.CodeUndecodable || !strings.Contains(headers["__dlq.errors.message"], "inbox_test.placed") {
-			t.Errorf("dead letter %s = %v, want the code %s and the type", r.Key, headers, inbox.CodeUndecodable)
+		got := headers(r)
+		if got["x-dlq-code"] != inbox.CodeUndecodable || !strings.Contains(got["__dlq.errors.message"], "inbox_test.placed") {
+			t.Errorf("dead letter %s = %v, want the code %s and the type", r.Key, got, inbox.CodeUndecodable)
 		}
 	}
 }

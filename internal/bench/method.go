@@ -78,9 +78,9 @@ func aloneMethod(r RelayResults) string {
 	}
 	warm := ""
 	if r.AloneWarm > 0 {
-		warm = fmt.Sprintf("after %g s of warm-up, ", r.AloneWarm)
+		warm = fmt.Sprintf("; after %g s of warm-up", r.AloneWarm)
 	}
-	return fmt.Sprintf(`- **One event alone**: one is written when the one before has arrived and a random pause of %d to %d ms is over; %sfor %v at most in each
+	return fmt.Sprintf(`- **One event alone**: one is written when the one before has arrived and a random pause of %d to %d ms is over%s, for %v at most in each
   round, whence the different numbers of events. Who polls has just begun to wait when it is written, and sends it nearly a whole interval later.
 `, alonePause.Milliseconds(), alonePauses.Milliseconds(), warm, aloneLimit)
 }

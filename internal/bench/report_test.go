@@ -88,7 +88,7 @@ func relayResults() bench.RelayResults {
 			}
 		}
 	}
-	r.HugeRows = 1_000_000
+	r.HugeRows, r.AloneWarm = 1_000_000, 2
 	for i, name := range []string{"walpost-at-least-once", "walpost-exactly-once", bench.DebeziumTuned} {
 		speed := []float64{54_000, 49_000, 27_000}[i]
 		r.Huge = append(r.Huge, bench.Drain{
